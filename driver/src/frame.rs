@@ -1,0 +1,306 @@
+//! Frames and the pool that they are cut from.
+//!
+//! A pool is one [`Region`] cut into equal slots. A [`Frame`] owns one slot:
+//! the slot's number is taken off the free list when the frame is made and
+//! goes back when it is dropped, so no two frames ever name the same slot.
+//! That is the whole invariant behind the `unsafe` below.
+//!
+//! The free list is a stack: the slot given back last is warm in the cache and
+//! is used next.
+
+use std::fmt;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex};
+
+use crate::clock::Nanos;
+use crate::region::Region;
+
+bitflags::bitflags! {
+    /// What a device vouches for on a received frame, or is asked to do on a
+    /// sent one.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Offload: u8 {
+        /// Received: the device or the sender's kernel vouches for the
+        /// transport checksum.
+        const CHECKSUM_VALID = 1;
+        /// The transport checksum field holds only the pseudo-header's sum
+        /// and is to be completed.
+        const CHECKSUM_PARTIAL = 2;
+    }
+}
+
+/// Which part of which stream a frame carries, for the trace. All zero on a
+/// frame that carries none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentTag {
+    /// The flow's identity, as in [`crate::trace::Event::flow`].
+    pub flow: u64,
+    /// Offset in the stream of the first byte that the frame carries.
+    pub offset: u64,
+    /// Bytes of the stream that the frame carries.
+    pub len: u32,
+}
+
+/// What travels with a frame beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameMeta {
+    /// When the frame came into the RX ring, where the device can tell.
+    pub rx_at: Option<Nanos>,
+    /// When the driver took the frame off the ring.
+    pub polled_at: Nanos,
+    /// Offload bits.
+    pub offload: Offload,
+    /// Set by the stack on frames to send.
+    pub tag: SegmentTag,
+}
+
+/// Why a pool could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// A slot length that is not a power of two from 2 KiB to 64 KiB, or no
+    /// slots, or a reserve that leaves none to receive into.
+    #[error(
+        "a frame pool of {slots} slots of {slot_len} bytes with {reserve} kept to send makes no sense: slots are 2 KiB to 64 KiB, a power of two, and the reserve is less than their number"
+    )]
+    Shape {
+        /// Slots asked for.
+        slots: u32,
+        /// Bytes a slot asked for.
+        slot_len: usize,
+        /// Slots kept back for sending.
+        reserve: u32,
+    },
+    /// The memory could not be reserved.
+    #[error("cannot reserve the memory of a frame pool")]
+    Memory(#[from] io::Error),
+}
+
+struct Inner {
+    region: Region,
+    slot_len: usize,
+    slots: u32,
+    reserve: u32,
+    free: Mutex<Vec<u32>>,
+}
+
+/// A memory region cut into frames. Clones share the same slots.
+#[derive(Clone)]
+pub struct FramePool(Arc<Inner>);
+
+impl FramePool {
+    /// A pool of `slots` frames of `slot_len` bytes each, of which `reserve`
+    /// can be taken only with [`FramePool::take_tx`], so that receiving never
+    /// starves sending.
+    ///
+    /// # Errors
+    /// [`PoolError::Shape`] or [`PoolError::Memory`].
+    pub fn new(slots: u32, slot_len: usize, reserve: u32) -> Result<FramePool, PoolError> {
+        let fits = slot_len.is_power_of_two() && (2048..=65536).contains(&slot_len);
+        if !fits || slots == 0 || reserve >= slots {
+            return Err(PoolError::Shape {
+                slots,
+                slot_len,
+                reserve,
+            });
+        }
+        let region = Region::reserve(slots as usize * slot_len)?;
+        let free = Mutex::new((0..slots).rev().collect());
+        Ok(FramePool(Arc::new(Inner {
+            region,
+            slot_len,
+            slots,
+            reserve,
+            free,
+        })))
+    }
+
+    /// A frame to receive into, of length 0; none when only the reserve is left.
+    pub fn take_rx(&self) -> Option<Frame> {
+        self.take(self.0.reserve as usize)
+    }
+
+    /// A frame to send, of length 0; none when the pool is empty.
+    pub fn take_tx(&self) -> Option<Frame> {
+        self.take(0)
+    }
+
+    fn take(&self, keep: usize) -> Option<Frame> {
+        let mut free = self.free_list();
+        if free.len() <= keep {
+            return None;
+        }
+        let slot = free.pop()?;
+        drop(free);
+        Some(Frame {
+            pool: self.0.clone(),
+            slot,
+            start: 0,
+            end: 0,
+            meta: FrameMeta::default(),
+        })
+    }
+
+    fn free_list(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.0
+            .free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Bytes that a frame can hold.
+    pub fn slot_len(&self) -> usize {
+        self.0.slot_len
+    }
+
+    /// Number of slots in all.
+    pub fn slots(&self) -> u32 {
+        self.0.slots
+    }
+
+    /// Number of slots that no frame holds now.
+    pub fn free(&self) -> u32 {
+        u32::try_from(self.free_list().len()).expect("no more free slots than slots")
+    }
+}
+
+impl fmt::Debug for FramePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FramePool")
+            .field("slots", &self.0.slots)
+            .field("slot_len", &self.0.slot_len)
+            .field("free", &self.free())
+            .finish()
+    }
+}
+
+/// One frame: an owned slot of a pool, and the part of it in use.
+///
+/// Derefs to the bytes in use, Ethernet header first.
+pub struct Frame {
+    pool: Arc<Inner>,
+    slot: u32,
+    start: u32,
+    end: u32,
+    /// What travels with the bytes.
+    pub meta: FrameMeta,
+}
+
+impl Frame {
+    /// Bytes that the frame could hold in all.
+    pub fn capacity(&self) -> usize {
+        self.pool.slot_len
+    }
+
+    /// Puts the part in use to `start..start + len` of the slot. Bytes that
+    /// were not in use before hold what an earlier owner of the slot left.
+    ///
+    /// # Panics
+    /// When the part does not fit the slot.
+    pub fn set_bounds(&mut self, start: usize, len: usize) {
+        let end = start
+            .checked_add(len)
+            .filter(|end| *end <= self.pool.slot_len);
+        let end = end.expect("a frame's bounds lie inside its slot");
+        self.start = u32::try_from(start).expect("a slot is at most 64 KiB");
+        self.end = u32::try_from(end).expect("a slot is at most 64 KiB");
+    }
+
+    /// Fills the frame with a copy of `bytes`; false, and nothing changed, when
+    /// they do not fit.
+    #[must_use]
+    pub fn fill(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > self.capacity() {
+            return false;
+        }
+        self.set_bounds(0, bytes.len());
+        self.copy_from_slice(bytes);
+        true
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let at = self.slot as usize * self.pool.slot_len + self.start as usize;
+        // SAFETY: this frame owns the slot (see the module), the bounds lie
+        // inside it, and the mapping is initialized (zero or written) and lives
+        // as long as `pool`.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.pool.region.base().as_ptr().add(at),
+                (self.end - self.start) as usize,
+            )
+        }
+    }
+}
+
+impl DerefMut for Frame {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let at = self.slot as usize * self.pool.slot_len + self.start as usize;
+        // SAFETY: as for `deref`, and `&mut self` is the only way to the slot.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.pool.region.base().as_ptr().add(at),
+                (self.end - self.start) as usize,
+            )
+        }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let mut free = self
+            .pool
+            .free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        free.push(self.slot);
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("slot", &self.slot)
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_for_sending() {
+        let pool = FramePool::new(4, 2048, 1).unwrap();
+        let rx: Vec<Frame> = std::iter::from_fn(|| pool.take_rx()).collect();
+        assert_eq!(rx.len(), 3);
+        let tx = pool.take_tx().expect("the reserve");
+        assert!(pool.take_tx().is_none());
+        drop((rx, tx));
+        assert_eq!(pool.free(), 4);
+    }
+
+    #[test]
+    fn frames_never_share_bytes_and_the_last_back_is_first_out() {
+        let pool = FramePool::new(2, 2048, 0).unwrap();
+        let (mut a, mut b) = (pool.take_tx().unwrap(), pool.take_tx().unwrap());
+        assert!(a.fill(&[1; 2048]) && b.fill(&[2; 2048]));
+        assert!(a.iter().all(|x| *x == 1) && b.iter().all(|x| *x == 2));
+        assert!(!a.fill(&[0; 2049]));
+        let slot = a.slot;
+        drop(a);
+        assert_eq!(pool.take_rx().unwrap().slot, slot);
+    }
+
+    #[test]
+    fn senseless_pools_are_refused() {
+        for (slots, len, reserve) in [(0, 2048, 0), (4, 2000, 0), (4, 1024, 0), (4, 2048, 4)] {
+            assert!(FramePool::new(slots, len, reserve).is_err());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The queue contract: what every device is to the stack.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::clock::Nanos;
+use crate::frame::{Frame, FramePool};
+
+/// Frames that one call moves at most. Bounds the time that a shard spends
+/// between two looks at anything else.
+pub const BURST_FRAMES: usize = 64;
+
+/// What does not change about a queue.
+#[derive(Clone, Debug)]
+pub struct QueueInfo {
+    /// The device and queue, for people: `tap wp0 queue 0`.
+    pub name: String,
+    /// The largest IP packet that a frame may carry, in bytes.
+    pub mtu: usize,
+    /// Whether the device says when a frame came into its ring (stage
+    /// `nic.rx`), as a TAP cannot.
+    pub sees_nic_rx: bool,
+    /// Whether the device tells the frame in its ring (stage `nic.tx`), the
+    /// kick and the completion (`nic.done`) apart, as a TAP's write cannot.
+    pub sees_nic_done: bool,
+}
+
+/// What a queue has done since it was made. Every frame that it was given ends
+/// in exactly one of the counters of its direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingStats {
+    /// Frames handed up.
+    pub rx_frames: u64,
+    /// Bytes handed up.
+    pub rx_bytes: u64,
+    /// Received frames dropped because the pool had no frame for them.
+    pub rx_no_frame: u64,
+    /// Received frames dropped because they did not fit a frame, or were too
+    /// short for an Ethernet header.
+    pub rx_bad_len: u64,
+    /// Frames that the device took.
+    pub tx_frames: u64,
+    /// Bytes that the device took.
+    pub tx_bytes: u64,
+    /// Frames that the device refused for good (each such refusal, once).
+    pub tx_errors: u64,
+    /// Times that the TX ring took fewer frames than it was offered.
+    pub tx_ring_full: u64,
+    /// Times that the device was told of frames to send.
+    pub kicks: u64,
+}
+
+/// One RX ring and one TX ring of a device, polled by whoever owns it.
+///
+/// Object-safe at burst granularity: a wrapper such as a capture or an
+/// impairment costs one indirect call a burst. Errors are those of a device
+/// that is gone or broken; a ring that is full or empty is not an error.
+pub trait Queue: Send {
+    /// What does not change about the queue.
+    fn info(&self) -> &QueueInfo;
+
+    /// The pool that frames to send are taken from, and received ones come
+    /// from.
+    fn pool(&self) -> &FramePool;
+
+    /// Appends up to [`BURST_FRAMES`] received frames to `frames` and says how
+    /// many. Each has its `polled_at` set.
+    ///
+    /// # Errors
+    /// The device is gone or broken.
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize>;
+
+    /// Takes frames from the front of `frames` into the TX ring, up to
+    /// [`BURST_FRAMES`] and while the ring has room, and says how many. What
+    /// is left in `frames` did not fit and stays the caller's.
+    ///
+    /// # Errors
+    /// The device is gone or broken.
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize>;
+
+    /// Hands what is in the TX ring to the device. Call it once a burst.
+    ///
+    /// # Errors
+    /// The device is gone or broken.
+    fn kick(&mut self, now: Nanos) -> io::Result<()>;
+
+    /// Takes frames that the device is done with back into the pool and says
+    /// how many.
+    fn reclaim(&mut self, now: Nanos) -> usize;
+
+    /// The fd that becomes readable when frames have come in. None for a
+    /// queue that the kernel knows nothing of and that has to be polled.
+    fn wakeup(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Asks that [`Queue::wakeup`] becomes readable, or stays so, until the next
+    /// `rx_burst` finds the ring empty. Called before sleeping; a queue whose fd
+    /// is a device's has nothing to do. True when frames are already waiting, so
+    /// that the caller must not sleep.
+    fn arm(&mut self) -> bool {
+        false
+    }
+
+    /// When a frame that the queue itself holds back (delay, replay) is due.
+    fn next_event(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// What the queue has done since it was made.
+    fn stats(&self) -> RingStats;
+}

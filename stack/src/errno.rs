@@ -1,0 +1,87 @@
+//! Errors of the calls in [`crate::syscall`], named as POSIX names them.
+
+use std::io;
+
+/// Why a call failed. Converts to [`io::Error`] with the matching kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Errno {
+    /// `EAGAIN`: nothing to do now; wait for readiness.
+    #[error("the call would block")]
+    WouldBlock,
+    /// `EBADF`: the fd was closed, or never was.
+    #[error("the descriptor is closed")]
+    BadFd,
+    /// `EINVAL`: the call does not fit the descriptor or its state.
+    #[error("the call does not fit this descriptor")]
+    Invalid,
+    /// `ECONNRESET`: the peer reset the connection.
+    #[error("connection reset by peer")]
+    ConnectionReset,
+    /// `ECONNREFUSED`: the peer answered the SYN with a reset.
+    #[error("connection refused")]
+    ConnectionRefused,
+    /// `ECONNABORTED`: the connection was aborted on this side.
+    #[error("connection aborted")]
+    ConnectionAborted,
+    /// `ENOTCONN`: not connected, or not yet.
+    #[error("not connected")]
+    NotConnected,
+    /// `EPIPE`: the write side is shut down.
+    #[error("the sending side is closed")]
+    BrokenPipe,
+    /// `ETIMEDOUT`: the peer did not answer.
+    #[error("connection timed out")]
+    TimedOut,
+    /// `EADDRINUSE`: another listener holds the address.
+    #[error("address already in use")]
+    AddrInUse,
+    /// `EADDRNOTAVAIL`: not an address of this stack, or no free port.
+    #[error("address is not one of this stack")]
+    AddrNotAvailable,
+    /// `ENETUNREACH`: no prefix and no gateway covers the address.
+    #[error("no route to that network")]
+    NetworkUnreachable,
+    /// `EHOSTUNREACH`: the neighbour did not answer.
+    #[error("no route to host")]
+    HostUnreachable,
+    /// `ENOBUFS`: out of buffers, slots or ports.
+    #[error("out of buffers")]
+    NoBuffers,
+    /// `ENETDOWN`: the device is gone.
+    #[error("the device is gone")]
+    NetworkDown,
+}
+
+impl Errno {
+    /// The matching kind of [`io::Error`].
+    pub fn kind(self) -> io::ErrorKind {
+        use io::ErrorKind as K;
+        match self {
+            Errno::WouldBlock => K::WouldBlock,
+            Errno::BadFd | Errno::Invalid => K::InvalidInput,
+            Errno::ConnectionReset => K::ConnectionReset,
+            Errno::ConnectionRefused => K::ConnectionRefused,
+            Errno::ConnectionAborted => K::ConnectionAborted,
+            Errno::NotConnected => K::NotConnected,
+            Errno::BrokenPipe => K::BrokenPipe,
+            Errno::TimedOut => K::TimedOut,
+            Errno::AddrInUse => K::AddrInUse,
+            Errno::AddrNotAvailable => K::AddrNotAvailable,
+            Errno::NetworkUnreachable => K::NetworkUnreachable,
+            Errno::HostUnreachable => K::HostUnreachable,
+            Errno::NoBuffers => K::OutOfMemory,
+            Errno::NetworkDown => K::NetworkDown,
+        }
+    }
+}
+
+impl From<Errno> for io::Error {
+    fn from(e: Errno) -> io::Error {
+        // A would-block is no failure and happens often: no allocation for it.
+        match e {
+            Errno::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            e => io::Error::new(e.kind(), e),
+        }
+    }
+}
