@@ -38,10 +38,21 @@ impl Parker {
         ME.with(Parker::clone)
     }
 
+    /// The goroutine's number; 0 for a thread.
+    pub(crate) fn goroutine_id(&self) -> u64 {
+        0
+    }
+
     /// Sets the token and wakes the waiter.
     pub(crate) fn unpark(&self) {
         *self.0.token.lock().expect("no panic under this lock") = true;
         self.0.woken.notify_one();
+    }
+}
+
+impl PartialEq for Parker {
+    fn eq(&self, other: &Parker) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -63,6 +63,19 @@ pub struct ListenOptions {
     pub send_buffer: usize,
 }
 
+impl Default for ListenOptions {
+    /// A backlog of 4096 both ways, as Linux has it; buffers of 64 KiB, which
+    /// exist only as far as they are used.
+    fn default() -> ListenOptions {
+        ListenOptions {
+            syn_backlog: 4096,
+            backlog: 4096,
+            recv_buffer: 64 << 10,
+            send_buffer: 64 << 10,
+        }
+    }
+}
+
 bitflags::bitflags! {
     /// What became of a descriptor.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
