@@ -148,6 +148,8 @@ mod tests {
                 let firing = thread::spawn(move || firing.run(old));
                 rig.set(new);
                 let early = firing.join().unwrap();
+                // What fired early may have been the new one already.
+                let early = early && new <= old;
                 assert!(rig.run(20) || early, "{old} then {new} was lost");
             });
         }
