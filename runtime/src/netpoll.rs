@@ -184,11 +184,12 @@ impl Side {
         }
     }
 
-    /// Whether the deadline has passed. The clock is read when there is one.
-    fn expired(&self) -> bool {
+    /// Whether there is a deadline that has passed. The clock is read only
+    /// when there is one.
+    fn expired(&self, now: impl FnOnce() -> Nanos) -> bool {
         match self.deadline.load(Ordering::SeqCst) {
             NEVER => false,
-            at => at <= clock::now().0,
+            at => at <= now().0,
         }
     }
 }
@@ -265,7 +266,7 @@ impl PollDesc {
         // nobody to wake, so both are looked at again after it. When the
         // waiter is out of the word already, its wake is on the way.
         if armed == Arm::Armed
-            && (self.closing.load(Ordering::SeqCst) || side.expired())
+            && (self.closing.load(Ordering::SeqCst) || side.expired(clock::now))
             && side.word.disarm().is_some()
         {
             return Arm::Ready;
@@ -277,7 +278,7 @@ impl PollDesc {
     pub(crate) fn retry<T>(
         &self,
         dir: Dir,
-        mut call: impl FnMut() -> Result<T, Errno>,
+        mut call: impl FnMut(Nanos) -> Result<T, Errno>,
     ) -> io::Result<T> {
         loop {
             match self.attempt(dir, &mut call) {
@@ -287,17 +288,18 @@ impl PollDesc {
         }
     }
 
-    /// Runs `call` once, unless the descriptor is closed or the direction's
-    /// deadline has passed.
+    /// Runs `call` once with the time, unless the descriptor is closed or the
+    /// direction's deadline has passed.
     pub(crate) fn attempt<T>(
         &self,
         dir: Dir,
-        call: impl FnOnce() -> Result<T, Errno>,
+        call: impl FnOnce(Nanos) -> Result<T, Errno>,
     ) -> io::Result<T> {
-        if !self.closing.load(Ordering::SeqCst) && self.side(dir).expired() {
+        let now = clock::now();
+        if !self.closing.load(Ordering::SeqCst) && self.side(dir).expired(|| now) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, DeadlineExceeded));
         }
-        self.unless_closed(call)
+        self.unless_closed(|| call(now))
     }
 
     /// Runs `call`; an error because the descriptor was closed, also while it

@@ -73,7 +73,7 @@ impl TcpListener {
     /// `TimedOut` when the deadline has passed, `ConnectionAborted` when the
     /// listener was closed, also while this call waited.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let accepted = self.desc.retry(Dir::Read, || self.poll_accept())?;
+        let accepted = self.desc.retry(Dir::Read, |now| self.poll_accept(now))?;
         self.adopt(accepted)
     }
 
@@ -82,7 +82,7 @@ impl TcpListener {
     /// # Errors
     /// `WouldBlock` when there is none; else as [`accept`](TcpListener::accept).
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let accepted = self.desc.attempt(Dir::Read, || self.poll_accept())?;
+        let accepted = self.desc.attempt(Dir::Read, |now| self.poll_accept(now))?;
         self.adopt(accepted)
     }
 
@@ -95,9 +95,8 @@ impl TcpListener {
         })
     }
 
-    fn poll_accept(&self) -> Result<(Fd, SocketAddr), Errno> {
+    fn poll_accept(&self, now: Nanos) -> Result<(Fd, SocketAddr), Errno> {
         let stack = self.stack();
-        let now = clock::now();
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.fds.len();
         let (before, from) = self.fds.split_at(first);
         for &fd in from.iter().chain(before) {

@@ -61,7 +61,7 @@ impl TcpStream {
         stream.set_write_deadline(deadline);
         stream
             .desc
-            .retry(Dir::Write, || stream.stack().connect_result(fd))?;
+            .retry(Dir::Write, |_| stream.stack().connect_result(fd))?;
         stream.set_write_deadline(None);
         Ok(stream)
     }
@@ -88,8 +88,8 @@ impl TcpStream {
         self.rt.mark_dirty(self.fd.shard());
     }
 
-    fn poll_read(&self, buf: &mut [u8]) -> Result<usize, Errno> {
-        let n = self.stack().read(self.fd, buf, clock::now())?;
+    fn poll_read(&self, buf: &mut [u8], now: Nanos) -> Result<usize, Errno> {
+        let n = self.stack().read(self.fd, buf, now)?;
         if n > 0 {
             // The window may have opened.
             self.mark_dirty();
@@ -97,8 +97,8 @@ impl TcpStream {
         Ok(n)
     }
 
-    fn poll_write(&self, buf: &[u8]) -> Result<usize, Errno> {
-        let n = self.stack().write(self.fd, buf, clock::now())?;
+    fn poll_write(&self, buf: &[u8], now: Nanos) -> Result<usize, Errno> {
+        let n = self.stack().write(self.fd, buf, now)?;
         self.mark_dirty();
         Ok(n)
     }
@@ -108,7 +108,7 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` when nothing is there; see [`TcpStream`].
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.desc.attempt(Dir::Read, || self.poll_read(buf))
+        self.desc.attempt(Dir::Read, |now| self.poll_read(buf, now))
     }
 
     /// Writes what fits in the send buffer now.
@@ -117,7 +117,8 @@ impl TcpStream {
     /// `WouldBlock` when it is full, `BrokenPipe` after the sending side was
     /// shut down; see [`TcpStream`].
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.desc.attempt(Dir::Write, || self.poll_write(buf))
+        self.desc
+            .attempt(Dir::Write, |now| self.poll_write(buf, now))
     }
 
     /// What to wait for after [`try_read`](TcpStream::try_read) said
@@ -266,7 +267,7 @@ impl Read for &TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.desc.retry(Dir::Read, || self.poll_read(buf))
+        self.desc.retry(Dir::Read, |now| self.poll_read(buf, now))
     }
 }
 
@@ -275,7 +276,7 @@ impl Write for &TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.desc.retry(Dir::Write, || self.poll_write(buf))
+        self.desc.retry(Dir::Write, |now| self.poll_write(buf, now))
     }
 
     /// Sends what is written now, instead of when the goroutine next waits.
