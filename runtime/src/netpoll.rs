@@ -257,19 +257,18 @@ impl PollDesc {
     }
 
     /// Announces a waiter. `Armed`: park, or return to the scheduler; the
-    /// waiter will be made ready. `Ready`: try again. `Busy`: somebody waits
-    /// already.
+    /// waiter will be made ready, if it is not already. `Ready`: try again.
+    /// `Busy`: somebody waits already.
     pub(crate) fn arm(&self, dir: Dir, waiter: Parker) -> Arm {
         let side = self.side(dir);
         let armed = side.word.arm(waiter);
         // A close or a deadline that came before the announcement found
-        // nobody to wake, so both are looked at again after it. When the
-        // waiter is out of the word already, its wake is on the way.
+        // nobody to wake, so both are looked at again after it.
         if armed == Arm::Armed
             && (self.closing.load(Ordering::SeqCst) || side.expired(clock::now))
-            && side.word.disarm().is_some()
+            && let Some(waiter) = side.word.disarm()
         {
-            return Arm::Ready;
+            waiter.unpark();
         }
         armed
     }
