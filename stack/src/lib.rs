@@ -8,7 +8,15 @@
 
 mod addr;
 mod errno;
+#[allow(dead_code)]
+mod ether;
 mod fd;
+#[allow(dead_code)]
+mod icmp;
+#[allow(dead_code)]
+mod ip;
+#[allow(dead_code)]
+mod neighbor;
 pub mod syscall;
 
 pub use addr::{Cidr, MacAddr, ParseAddrError};
