@@ -103,7 +103,13 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(fd: Fd, key: FlowKey, phase: Phase, socket: BufferedSocket, now: Nanos) -> Conn {
+    pub(crate) fn new(
+        fd: Fd,
+        key: FlowKey,
+        phase: Phase,
+        socket: BufferedSocket,
+        now: Nanos,
+    ) -> Conn {
         let mut conn = Conn {
             fd,
             key,
@@ -158,7 +164,9 @@ impl Conn {
     /// The sequence number after what was received in order; one more once the
     /// peer's FIN was.
     pub(crate) fn rcv_nxt(&self) -> u32 {
-        self.irs.wrapping_add(1).wrapping_add(self.received() as u32)
+        self.irs
+            .wrapping_add(1)
+            .wrapping_add(self.received() as u32)
     }
 
     /// The end of what the user wrote: sequence number and offset.
@@ -238,7 +246,11 @@ impl Conn {
         self.marks.contains(Marks::READ_SHUT)
             || matches!(
                 self.state(),
-                State::CloseWait | State::Closing | State::LastAck | State::TimeWait | State::Closed
+                State::CloseWait
+                    | State::Closing
+                    | State::LastAck
+                    | State::TimeWait
+                    | State::Closed
             ) && !matches!(self.phase, Phase::Resolving { .. } | Phase::Connecting)
     }
 

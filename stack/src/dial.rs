@@ -37,7 +37,9 @@ impl Shard {
         if !self.neighbors.usable(source) {
             return Err(Errno::AddrNotAvailable);
         }
-        let key = self.free_key(source, remote).ok_or(Errno::AddrNotAvailable)?;
+        let key = self
+            .free_key(source, remote)
+            .ok_or(Errno::AddrNotAvailable)?;
         let socket = self
             .arena
             .socket(DEFAULT_BUFFER, DEFAULT_BUFFER)
@@ -122,10 +124,12 @@ impl Shard {
     /// Looks again at connections that wait for their next hop.
     pub(crate) fn retry_resolving(&mut self, now: Nanos) {
         let mut waiting = std::mem::take(&mut self.resolving);
-        waiting.retain(|&slot| match self.slots.conn(slot).map(|c| (c.phase, c.is_detached())) {
-            Some((Phase::Resolving { next_hop }, false)) => !self.resolve(now, slot, next_hop),
-            _ => false,
-        });
+        waiting.retain(
+            |&slot| match self.slots.conn(slot).map(|c| (c.phase, c.is_detached())) {
+                Some((Phase::Resolving { next_hop }, false)) => !self.resolve(now, slot, next_hop),
+                _ => false,
+            },
+        );
         self.resolving = waiting;
     }
 

@@ -78,11 +78,6 @@ impl Slots {
         }
     }
 
-    /// Whether another slot can be taken.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.slots.len() < Fd::MAX_SLOTS
-    }
-
     /// Takes a slot and fills it with what `make` makes of its descriptor;
     /// None when all are taken.
     pub(crate) fn insert(&mut self, make: impl FnOnce(Fd) -> Entry) -> Option<u32> {
@@ -143,9 +138,11 @@ impl Slots {
 
     /// Indices of all connections.
     pub(crate) fn conns(&self) -> impl Iterator<Item = (u32, &Conn)> {
-        (0..).zip(&self.slots).filter_map(|(i, slot)| match &slot.entry {
-            Entry::Conn(conn) => Some((i, &**conn)),
-            _ => None,
-        })
+        (0..)
+            .zip(&self.slots)
+            .filter_map(|(i, slot)| match &slot.entry {
+                Entry::Conn(conn) => Some((i, &**conn)),
+                _ => None,
+            })
     }
 }

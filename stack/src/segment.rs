@@ -35,11 +35,9 @@ pub(crate) fn timestamp_clock() -> u32 {
     TIMESTAMP.with(Cell::get)
 }
 
-/// FIN, SYN, RST and ACK of the header's flags (RFC 9293 §3.1).
+/// FIN and SYN of the header's flags (RFC 9293 §3.1).
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
-pub(crate) const ACK: u8 = 0x10;
 
 /// The last segment of a flow that left, by its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +62,14 @@ impl Sent {
     /// Reads the IP packet that smoltcp wrote; None when it is not TCP.
     pub(crate) fn parse(packet: &[u8]) -> Option<Sent> {
         let tcp = match packet.first()? >> 4 {
-            4 if packet.get(9) == Some(&6) => {
-                packet.get(usize::from(packet[0] & 0xf) * 4..)?
-            }
+            4 if packet.get(9) == Some(&6) => packet.get(usize::from(packet[0] & 0xf) * 4..)?,
             6 if packet.get(6) == Some(&6) => packet.get(40..)?,
             _ => return None,
         };
         let header = tcp.first_chunk::<20>()?;
-        let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let header_len = usize::from(header[12] >> 4) * 4;
         let mut sent = Sent {
             seq: word(4),
@@ -201,7 +199,7 @@ mod tests {
                 ack.emit(&mut bytes);
                 let sent = Sent::parse(&bytes).unwrap();
                 assert_eq!((sent.seq, sent.ack), (0xffff_fff0, 9));
-                assert_eq!((sent.window, sent.flags, sent.len), (512, ACK, 0));
+                assert_eq!((sent.window, sent.flags, sent.len), (512, 0x10, 0));
                 assert_eq!(sent.timestamp, echo.map(|echo| (105, echo)));
             }
         }

@@ -26,8 +26,8 @@ use wirepath_driver::{BURST_FRAMES, Frame, Nanos, Queue, clock};
 
 use crate::buffer::Arena;
 use crate::conn::{Conn, Marks, Phase};
-use crate::icmp::RateLimit;
 use crate::flow::{Entry, FlowTable, Slots};
+use crate::icmp::RateLimit;
 use crate::ip::{DropCause, Local};
 use crate::isn::{self, Secret};
 use crate::neighbor::Neighbors;
@@ -48,7 +48,6 @@ const ANSWERS_BURST: u32 = 100;
 
 /// What one queue's frames meet.
 pub(crate) struct Shard {
-    index: u8,
     queue: Box<dyn Queue>,
     iface: Interface,
     /// Where smoltcp finds no socket, and so answers with a reset.
@@ -122,7 +121,6 @@ impl Shard {
             cidrs: config.addrs.clone(),
         };
         Shard {
-            index,
             queue,
             iface,
             empty: SocketSet::new(Vec::new()),
@@ -412,6 +410,15 @@ impl Shard {
         self.outbox.frames.clear();
     }
 
+    /// Other stations that were seen to claim an address of ours, since asked
+    /// last.
+    pub(crate) fn conflicts(&mut self) -> Vec<(std::net::IpAddr, crate::MacAddr)> {
+        let taken = std::iter::from_fn(|| self.neighbors.take_conflict());
+        taken
+            .map(|conflict| (conflict.addr, conflict.mac))
+            .collect()
+    }
+
     /// Whether `addr` is an address of the stack.
     pub(crate) fn owns(&self, addr: std::net::IpAddr) -> bool {
         self.local.owns(addr)
@@ -424,6 +431,8 @@ impl Shard {
     pub(crate) fn stats(&self) -> ShardStats {
         let mut counters = self.counters;
         counters.dropped = self.drops.iter().sum();
+        counters.answers_rate_limited = self.answers.refused();
+        let neighbors = self.neighbors.stats();
         ShardStats {
             queue: self.queue.info().name.clone(),
             ring: self.queue.stats(),
@@ -434,6 +443,22 @@ impl Shard {
                 orphans: self.orphans,
                 time_wait: self.time_wait.len() as u64,
             },
+            neighbors: [
+                ("arp_received", neighbors.arp_received),
+                ("ndp_received", neighbors.ndp_received),
+                ("neighbor_answered", neighbors.answered),
+                ("neighbor_announced", neighbors.announced),
+                ("neighbor_asked", neighbors.asked),
+                ("neighbor_learned", neighbors.learned),
+                ("neighbor_failed", neighbors.failed),
+                ("neighbor_contradictions", neighbors.contradictions),
+                ("neighbor_evicted", neighbors.evicted),
+                ("address_conflicts", neighbors.conflicts),
+                ("address_duplicates", neighbors.duplicates),
+                ("listener_reports", neighbors.reports),
+                ("neighbor_ignored", neighbors.ignored),
+            ]
+            .to_vec(),
             drops: DropCause::ALL
                 .iter()
                 .map(|cause| (cause.name(), self.drops[cause.index()]))

@@ -89,8 +89,6 @@ counters! {
     echo_replies,
     /// ICMP messages that ask for no answer.
     icmp_ignored,
-    /// ARP packets and neighbour discovery messages.
-    neighbor_packets,
     /// Neighbours that a connection was opened to and that did not answer.
     neighbor_unreachable,
     /// Packets of ours lost because the pool had no frame or the outbox no room.
@@ -128,13 +126,15 @@ pub struct ShardStats {
     pub counters: Counters,
     /// What there is now.
     pub gauges: Gauges,
+    /// What happened with ARP and neighbour discovery.
+    pub neighbors: Vec<(&'static str, u64)>,
     /// Frames dropped before TCP, by cause.
     pub drops: Vec<(&'static str, u64)>,
 }
 
 impl ShardStats {
     /// Calls `f` with each number's name and value: rings, counters, gauges,
-    /// drops.
+    /// neighbours, drops.
     pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
         let ring = &self.ring;
         f("rx_frames", ring.rx_frames);
@@ -151,7 +151,7 @@ impl ShardStats {
         f("half_open", self.gauges.half_open);
         f("orphans", self.gauges.orphans);
         f("time_wait", self.gauges.time_wait);
-        for (name, count) in &self.drops {
+        for (name, count) in self.neighbors.iter().chain(&self.drops) {
             f(name, *count);
         }
     }

@@ -555,11 +555,22 @@ impl Stack {
         self.of(fd, |shard| shard.flow_info(fd))
     }
 
+    /// Addresses of ours that another station was seen to claim, with the
+    /// station, since asked last; a few at most.
+    pub fn conflicts(&self) -> Vec<(IpAddr, MacAddr)> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|cell| cell.with(Shard::conflicts))
+            .collect()
+    }
+
     /// What the stack has done so far, and what there is now.
     pub fn stats(&self) -> Stats {
         let shards = self.shards.iter();
         Stats {
-            shards: shards.map(|cell| cell.with(|shard| shard.stats())).collect(),
+            shards: shards
+                .map(|cell| cell.with(|shard| shard.stats()))
+                .collect(),
         }
     }
 }

@@ -287,7 +287,10 @@ mod tests {
         for i in 0..MAX_ENTRIES + 10 {
             let mut k = key(i as u16);
             k.local.1 = (i >> 16) as u16 + 1;
-            assert_eq!(table.insert(Nanos(i as u64), k, entry(None)), i >= MAX_ENTRIES);
+            assert_eq!(
+                table.insert(Nanos(i as u64), k, entry(None)),
+                i >= MAX_ENTRIES
+            );
         }
         assert_eq!((table.len(), table.order.len()), (MAX_ENTRIES, MAX_ENTRIES));
         let mut oldest = key(0);

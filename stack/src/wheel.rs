@@ -138,7 +138,9 @@ mod tests {
         let mut state = 1u64;
         let mut want = Vec::new();
         for slot in 0..500 {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             let when = Nanos(state >> 40);
             timers.arm(slot, when);
             if slot % 3 == 0 {

@@ -170,8 +170,7 @@ impl Shard {
         let own = conn.next_deadline();
         // A deadline in the past means that smoltcp would send and cannot yet.
         if let Some(at) = [tcp, own].into_iter().flatten().min() {
-            self.timers
-                .arm(slot, at.max(now + RING_FULL_RETRY));
+            self.timers.arm(slot, at.max(now + RING_FULL_RETRY));
         }
     }
 

@@ -58,14 +58,12 @@ impl Shard {
             Ok(Packet::Udp(datagram)) => self.refuse_datagram(now, frame, &datagram),
             Ok(Packet::Icmp(packet)) => self.take_icmp(now, frame, &packet),
             Ok(Packet::Arp(packet)) => {
-                self.counters.neighbor_packets += 1;
                 let (outbox, counters) = (&mut self.outbox, &mut self.counters);
                 self.neighbors.on_arp(now, &packet, &mut |frame| {
                     counters.tx_no_frame += u64::from(!outbox.push(frame));
                 });
             }
             Ok(Packet::Ndp(packet)) => {
-                self.counters.neighbor_packets += 1;
                 let (outbox, counters) = (&mut self.outbox, &mut self.counters);
                 self.neighbors.on_ndp(now, &packet, &mut |frame| {
                     counters.tx_no_frame += u64::from(!outbox.push(frame));
@@ -240,7 +238,6 @@ impl Shard {
     /// Lets smoltcp answer with a reset (RFC 9293 §3.10.7.1): it finds no socket.
     fn refuse(&mut self, now: Nanos, frame: &Frame, segment: &Segment) {
         if !self.answers.allow(now) {
-            self.counters.answers_rate_limited += 1;
             return;
         }
         self.counters.no_flow_resets += 1;
@@ -379,7 +376,6 @@ impl Shard {
     fn refuse_datagram(&mut self, now: Nanos, frame: &Frame, datagram: &Datagram) {
         self.counters.udp_no_port += 1;
         if !self.answers.allow(now) {
-            self.counters.answers_rate_limited += 1;
             return;
         }
         if icmp::port_unreachable(&self.local, datagram, frame, &mut self.reply) {
@@ -389,7 +385,6 @@ impl Shard {
 
     fn take_icmp(&mut self, now: Nanos, frame: &Frame, packet: &IcmpPacket) {
         if !self.answers.allow(now) {
-            self.counters.answers_rate_limited += 1;
             return;
         }
         if icmp::echo_reply(&self.local, packet, frame, &mut self.reply) {
