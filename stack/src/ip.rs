@@ -13,7 +13,7 @@ mod cause;
 pub(crate) mod checksum;
 mod ext;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
