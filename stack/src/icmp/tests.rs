@@ -4,7 +4,7 @@ use smoltcp::wire::{
 };
 
 use super::*;
-use crate::ip::tests::{
+use crate::ip::tests::frames::{
     OUR_MAC, PEER_MAC, from_peer, local, ping_v4, ping_v6, udp_bytes, v4, v4_frame, v6, v6_frame,
 };
 use crate::ip::{ICMP, ICMPV6, Packet, UDP, classify};
@@ -96,7 +96,7 @@ fn a_ping_to_many_is_answered_only_over_ipv6() {
     let ping = ping_v6("fe80::1", "ff02::1", b"x");
     let reply = reply_to(&v6_frame("fe80::1", "ff02::1", 64, &[], ICMPV6, &ping)).unwrap();
     read_v6(&reply, |ip, _| {
-        assert_eq!(ip.src_addr, v6("fe80::ff:fe00:2"))
+        assert_eq!(ip.src_addr, v6("fe80::ff:fe00:2"));
     });
 }
 

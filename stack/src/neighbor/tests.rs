@@ -7,7 +7,7 @@ use super::own::{ANNOUNCE_INTERVAL, DEFEND_INTERVAL};
 use super::table::{ASK_INTERVAL, FAILED_HOLD, MAX_ASKS, MAX_ENTRIES};
 use super::*;
 use crate::ether::{self, group_mac};
-use crate::ip::tests::{OUR_MAC, PEER_MAC, local, v4, v6};
+use crate::ip::tests::frames::{OUR_MAC, PEER_MAC, local, v4, v6};
 use crate::ip::{ALL_NODES, Packet, classify};
 
 const OTHER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
