@@ -394,14 +394,18 @@ impl Neighbors {
         let Some(own) = self.own.iter_mut().find(|own| own.addr == addr) else {
             return;
         };
+        if own.is_given_up() {
+            self.stats.ignored += 1;
+            return;
+        }
         self.stats.conflicts += 1;
         if own.is_tentative() {
             own.give_up();
             self.stats.duplicates += 1;
-        } else if !own.defend(now) {
-            return;
-        } else if own.is_usable() {
+        } else if own.defend(now) {
             self.announce(addr, out);
+        } else {
+            return;
         }
         if self.conflicts.len() < MAX_CONFLICTS {
             self.conflicts.push_back(Conflict { addr, mac });

@@ -138,7 +138,7 @@ fn a_vouched_checksum_is_not_verified_but_the_rest_is() {
 fn datagrams_come_with_their_payload() {
     let bytes = udp_bytes("10.0.0.1", "10.0.0.255", b"question");
     let to_all = changed(&v4_frame("10.0.0.1", "10.0.0.255", UDP, &[], &bytes), |f| {
-        f[..6].fill(0xff)
+        f[..6].fill(0xff);
     });
     let Ok(Packet::Udp(got)) = verdict(&to_all) else {
         panic!("a broadcast datagram is one");

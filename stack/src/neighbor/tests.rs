@@ -631,51 +631,64 @@ fn nothing_is_asked_for_what_cannot_answer() {
     assert_eq!(link.said(), [ask("10.0.0.2", "192.0.2.1", None)]);
 }
 
-#[test]
-fn two_stacks_find_each_other_through_their_own_frames() {
-    let ours = local();
-    let theirs = Local {
-        mac: PEER_MAC,
-        cidrs: ["10.0.0.1/24", "fd00::1/64"]
-            .map(|c| c.parse().unwrap())
-            .to_vec(),
-    };
-    let (mut a, mut b) = (Neighbors::new(&ours, 1), Neighbors::new(&theirs, 2));
-    let mut now = Nanos(0);
-    let (mut to_a, mut to_b) = (Vec::new(), Vec::new());
+/// Hands each frame to `to` as its shard would; the neighbours found by it.
+fn deliver(
+    frames: Vec<Vec<u8>>,
+    now: Nanos,
+    (local, to): (&Local, &mut Neighbors),
+    back: &mut Vec<Vec<u8>>,
+) -> Vec<IpAddr> {
+    let mut out = |frame: &[u8]| back.push(frame.to_vec());
     let mut found = Vec::new();
-    let mut asked = false;
-    while now < Nanos(20_000_000_000) {
-        now = now + Duration::from_millis(100);
+    for frame in frames {
+        found.extend(match classify(local, &frame, false) {
+            Ok(Packet::Arp(packet)) => to.on_arp(now, &packet, &mut out),
+            Ok(Packet::Ndp(packet)) => to.on_ndp(now, &packet, &mut out),
+            _ => None,
+        });
+    }
+    found
+}
+
+fn peer_with(cidrs: [&str; 2]) -> Local {
+    Local {
+        mac: PEER_MAC,
+        cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).to_vec(),
+    }
+}
+
+/// Two stacks on a wire, polled for 20 s; `a` asks for `wanted` after 5 s.
+fn run_both(
+    (ours, a): (&Local, &mut Neighbors),
+    (theirs, b): (&Local, &mut Neighbors),
+    wanted: &[&str],
+) -> Vec<IpAddr> {
+    let (mut to_a, mut to_b, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for tick in 1..=200_u64 {
+        let now = Nanos(tick * 100_000_000);
         a.poll(now, &mut |f| to_b.push(f.to_vec()));
         b.poll(now, &mut |f| to_a.push(f.to_vec()));
-        if now.0 > 5_000_000_000 && !asked {
-            asked = true;
-            for peer in ["10.0.0.1", "fd00::1", "fe80::ff:fe00:1"] {
-                a.resolve(now, ip(peer), &mut |f| to_b.push(f.to_vec()));
-            }
+        for peer in wanted.iter().filter(|_| tick == 50) {
+            a.resolve(now, ip(peer), &mut |f| to_b.push(f.to_vec()));
         }
-        for frame in to_b.split_off(0) {
-            let mut out = |f: &[u8]| to_a.push(f.to_vec());
-            match classify(&theirs, &frame, false) {
-                Ok(Packet::Arp(packet)) => b.on_arp(now, &packet, &mut out),
-                Ok(Packet::Ndp(packet)) => b.on_ndp(now, &packet, &mut out),
-                _ => None,
-            };
-        }
-        for frame in to_a.split_off(0) {
-            let mut out = |f: &[u8]| to_b.push(f.to_vec());
-            found.extend(match classify(&ours, &frame, false) {
-                Ok(Packet::Arp(packet)) => a.on_arp(now, &packet, &mut out),
-                Ok(Packet::Ndp(packet)) => a.on_ndp(now, &packet, &mut out),
-                _ => None,
-            });
-        }
+        let frames = std::mem::take(&mut to_b);
+        deliver(frames, now, (theirs, b), &mut to_a);
+        let frames = std::mem::take(&mut to_a);
+        found.extend(deliver(frames, now, (ours, a), &mut to_b));
     }
     found.sort();
-    assert_eq!(found, ["10.0.0.1", "fd00::1", "fe80::ff:fe00:1"].map(ip));
+    found
+}
+
+#[test]
+fn two_stacks_find_each_other_through_their_own_frames() {
+    let (ours, theirs) = (local(), peer_with(["10.0.0.1/24", "fd00::1/64"]));
+    let (mut a, mut b) = (Neighbors::new(&ours, 1), Neighbors::new(&theirs, 2));
+    let wanted = ["10.0.0.1", "fd00::1", "fe80::ff:fe00:1"];
+    let found = run_both((&ours, &mut a), (&theirs, &mut b), &wanted);
+    assert_eq!(found, wanted.map(ip));
     for peer in ["10.0.0.2", "fd00::2", LINK_LOCAL] {
-        let known = b.resolve(now, ip(peer), &mut |_| {});
+        let known = b.resolve(Nanos(20_000_000_000), ip(peer), &mut |_| {});
         assert_eq!(
             known,
             Resolution::Known(OUR_MAC),
@@ -683,4 +696,23 @@ fn two_stacks_find_each_other_through_their_own_frames() {
         );
     }
     assert_eq!((a.take_conflict(), b.take_conflict()), (None, None));
+}
+
+#[test]
+fn of_two_stacks_with_one_address_the_later_yields() {
+    let (ours, theirs) = (local(), peer_with(["10.0.0.1/24", "fd00::2/64"]));
+    let mut a = Neighbors::new(&ours, 1);
+    let mut b = Neighbors::with_dad(&theirs, 2, false);
+    run_both((&ours, &mut a), (&theirs, &mut b), &[]);
+    assert!(!a.usable(ip("fd00::2")) && b.usable(ip("fd00::2")));
+    assert!(a.usable(ip(LINK_LOCAL)));
+    let conflict = Conflict {
+        addr: ip("fd00::2"),
+        mac: PEER_MAC,
+    };
+    assert_eq!(
+        (a.take_conflict(), a.take_conflict()),
+        (Some(conflict), None)
+    );
+    assert_eq!(b.take_conflict(), None);
 }

@@ -497,6 +497,14 @@ fn dropped_discovery() -> Vec<(&'static str, Vec<u8>, DropCause)> {
             BadSource,
         ),
         (
+            "ping from us",
+            {
+                let ping = ping_v6("fd00::2", "fd00::2", b"");
+                v6_frame("fd00::2", "fd00::2", 64, &[], ICMPV6, &ping)
+            },
+            OwnSource,
+        ),
+        (
             "ping from nobody",
             {
                 let ping = ping_v6("::", "fd00::2", b"");
