@@ -13,7 +13,7 @@ mod cause;
 pub(crate) mod checksum;
 mod ext;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -432,7 +432,7 @@ fn ipv6(
         TCP if !chain.is_plain => Err(DropCause::ExtensionChain),
         TCP => tcp(frame, envelope, vouched),
         UDP => udp(frame, envelope, vouched),
-        ICMPV6 => icmpv6(frame, &envelope, header[7], chain.router_alert),
+        ICMPV6 => icmpv6(local, frame, &envelope, header[7], chain.router_alert),
         _ => Err(DropCause::UnknownProtocol),
     }
 }
@@ -443,15 +443,17 @@ fn ipv6_at(header: &[u8; IPV6_HEADER_LEN], at: usize) -> Ipv6Addr {
     Ipv6Addr::from(*bytes.expect("both addresses are in the header"))
 }
 
-/// RFC 4291 §2.5, §2.7. An address without a host may only take part in
-/// neighbour discovery.
+/// RFC 4291 §2.5, §2.7. What only some of ICMPv6 may be sent from is left to
+/// [`icmpv6`].
 #[inline]
 fn check_ipv6_source(local: &Local, src: Ipv6Addr, protocol: u8) -> Result<(), DropCause> {
-    let is_unspecified = src.is_unspecified() && protocol != ICMPV6;
-    if is_unspecified || src.is_multicast() || src.is_loopback() || src.to_ipv4_mapped().is_some() {
+    if src.is_multicast() || src.is_loopback() || src.to_ipv4_mapped().is_some() {
         return Err(DropCause::BadSource);
     }
-    if local.owns_v6(src) {
+    if protocol != ICMPV6 && src.is_unspecified() {
+        return Err(DropCause::BadSource);
+    }
+    if protocol != ICMPV6 && local.owns_v6(src) {
         return Err(DropCause::OwnSource);
     }
     Ok(())
@@ -545,6 +547,7 @@ fn icmp(frame: &[u8], envelope: &Envelope) -> Result<Packet, DropCause> {
 
 /// RFC 4443 §2. Neighbour and listener discovery are told apart here.
 fn icmpv6(
+    local: &Local,
     frame: &[u8],
     envelope: &Envelope,
     hop_limit: u8,
@@ -567,8 +570,13 @@ fn icmpv6(
     let (IpAddr::V6(src), IpAddr::V6(dst)) = (envelope.src, envelope.dst) else {
         return Err(DropCause::BadVersion);
     };
+    // A probe for duplicates comes from no address (RFC 4862 §5.4.2), and the one
+    // that objects to ours advertises from the very address it claims.
     if src.is_unspecified() && bytes[0] != NEIGHBOR_SOLICITATION {
         return Err(DropCause::BadSource);
+    }
+    if bytes[0] != NEIGHBOR_ADVERTISEMENT && local.owns_v6(src) {
+        return Err(DropCause::OwnSource);
     }
     let mac = envelope.src_mac;
     match bytes[0] {

@@ -35,6 +35,9 @@ use crate::ip::{Local, solicited_node};
 /// Conflicts kept for whoever logs them.
 const MAX_CONFLICTS: usize = 8;
 
+/// Listener reports at start (RFC 3810 §9.1, the robustness variable).
+const JOIN_REPORTS: u8 = 2;
+
 /// When the first listener report is repeated: after the latest end of duplicate
 /// address detection (1 s of delay, 1 s of waiting), so that it has our
 /// link-local address as source (RFC 3590 §4, RFC 3810 §6.1).
@@ -128,8 +131,10 @@ pub(crate) struct Neighbors {
     own: Vec<Own>,
     table: Table,
     random: Random,
-    /// The next listener report.
-    report: Option<(Nanos, Listening)>,
+    /// When to report that we began to listen, and how often still.
+    join: Option<(Nanos, u8)>,
+    /// When to answer a listener query.
+    answer: Option<Nanos>,
     conflicts: VecDeque<Conflict>,
     stats: NeighborStats,
 }
@@ -160,7 +165,8 @@ impl Neighbors {
             own,
             table: Table::new(),
             random: Random::new(seed),
-            report: has_groups.then_some((Nanos::ZERO, Listening::Newly)),
+            join: has_groups.then_some((Nanos::ZERO, JOIN_REPORTS)),
+            answer: None,
             conflicts: VecDeque::new(),
             stats: NeighborStats::default(),
         }
@@ -187,17 +193,23 @@ impl Neighbors {
     /// When [`Neighbors::poll`] has something to do.
     pub(crate) fn next_event(&self) -> Option<Nanos> {
         let own = self.own.iter().filter_map(Own::due);
-        let report = self.report.map(|(due, _)| due);
-        own.chain(report).chain(self.table.next_due()).min()
+        let join = self.join.map(|(due, _)| due);
+        own.chain(join)
+            .chain(self.answer)
+            .chain(self.table.next_due())
+            .min()
     }
 
     /// Does what is due: announcements, probes, reports, asking again.
     pub(crate) fn poll(&mut self, now: Nanos, out: &mut Out<'_>) {
         // The group comes first, so that the answer to a probe gets through.
-        if let Some((_, listening)) = self.report.filter(|(due, _)| *due <= now) {
-            let is_first = listening == Listening::Newly && self.stats.reports == 0;
-            self.report = is_first.then_some((now + REPORT_AGAIN, listening));
-            self.send_report(listening, out);
+        if let Some((_, left)) = self.join.filter(|(due, _)| *due <= now) {
+            self.join = (left > 1).then_some((now + REPORT_AGAIN, left - 1));
+            self.send_report(Listening::Newly, out);
+        }
+        if self.answer.is_some_and(|due| due <= now) {
+            self.answer = None;
+            self.send_report(Listening::Still, out);
         }
         for at in 0..self.own.len() {
             match self.own[at].poll(now, &mut self.random) {
@@ -365,9 +377,7 @@ impl Neighbors {
             return;
         }
         let due = now + self.random.within(max_delay);
-        if self.report.is_none_or(|(pending, _)| due < pending) {
-            self.report = Some((due, Listening::Still));
-        }
+        self.answer = Some(self.answer.map_or(due, |pending| pending.min(due)));
     }
 
     fn on_claim(&mut self, now: Nanos, claim: Claim, out: &mut Out<'_>) -> Option<IpAddr> {
@@ -384,14 +394,18 @@ impl Neighbors {
         let Some(own) = self.own.iter_mut().find(|own| own.addr == addr) else {
             return;
         };
+        if own.is_given_up() {
+            self.stats.ignored += 1;
+            return;
+        }
         self.stats.conflicts += 1;
         if own.is_tentative() {
             own.give_up();
             self.stats.duplicates += 1;
-        } else if !own.defend(now) {
-            return;
-        } else if own.is_usable() {
+        } else if own.defend(now) {
             self.announce(addr, out);
+        } else {
+            return;
         }
         if self.conflicts.len() < MAX_CONFLICTS {
             self.conflicts.push_back(Conflict { addr, mac });

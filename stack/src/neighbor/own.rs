@@ -82,7 +82,12 @@ impl Own {
 
     /// Whether nobody knows yet whose the address is.
     pub(super) fn is_tentative(&self) -> bool {
-        !self.is_usable() && self.state != State::Duplicate
+        !self.is_usable() && !self.is_given_up()
+    }
+
+    /// Whether the address is another's.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.state == State::Duplicate
     }
 
     /// Another station has the tentative address.
