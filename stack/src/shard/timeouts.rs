@@ -41,8 +41,16 @@ impl Conn {
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
         let idle = (self.marks.contains(Marks::RESIDENT) && self.can_discard())
             .then(|| self.active_at + IDLE);
-        let keepalive = self.keepalive.map(|interval| self.heard_at + interval);
-        [self.deadline, idle, keepalive].into_iter().flatten().min()
+        [self.deadline, idle, self.next_probe()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the next keep-alive probe is due.
+    fn next_probe(&self) -> Option<Nanos> {
+        let interval = self.keepalive?;
+        Some(self.heard_at + interval * (self.probes + 1))
     }
 
     /// Whether nothing is in the buffers, not even beyond a gap.
@@ -73,7 +81,7 @@ impl Conn {
         let Some(interval) = self.keepalive else {
             return false;
         };
-        if now < self.heard_at + interval || self.awaits_ack() {
+        if self.next_probe().is_some_and(|at| now < at) || self.awaits_ack() {
             return false;
         }
         self.probes += 1;

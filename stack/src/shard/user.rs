@@ -21,7 +21,7 @@ const MAX_ORPHANS: u64 = 16_384;
 const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
 
 impl Shard {
-    /// Whether a listener could not be made for want of its address.
+    /// Whether a listener has the address, or a part of it.
     pub(crate) fn listens_on(&mut self, addr: SocketAddr) -> bool {
         self.listeners.iter().any(|slot| {
             let listener = self.slots.listener(*slot);
@@ -35,6 +35,9 @@ impl Shard {
         addr: SocketAddr,
         options: &ListenOptions,
     ) -> Result<Fd, Errno> {
+        if self.listens_on(addr) {
+            return Err(Errno::AddrInUse);
+        }
         let slot = self
             .slots
             .insert(|fd| Entry::Listener(Box::new(Listener::new(fd, addr, options.clone()))))
