@@ -21,11 +21,6 @@ struct State {
     waiters: Vec<Parker>,
 }
 
-/// The runtime shut down before the wait was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the runtime is shutting down")]
-pub struct Cancelled;
-
 impl WaitGroup {
     /// A group of none.
     pub fn new() -> WaitGroup {
@@ -65,12 +60,11 @@ impl WaitGroup {
 
     /// Waits until the count is zero.
     ///
-    /// # Errors
-    /// The runtime shuts down.
-    pub fn wait(&self) -> Result<(), Cancelled> {
+    /// A goroutine whose runtime shuts down meanwhile ends here, by unwinding.
+    pub fn wait(&self) {
         let mut state = lock(&self.0);
         if state.count == 0 {
-            return Ok(());
+            return;
         }
         let round = state.rounds;
         state.waiters.push(Parker::current());
@@ -79,10 +73,11 @@ impl WaitGroup {
             let woken = park(WaitReason::WaitGroup, None);
             state = lock(&self.0);
             if state.rounds != round {
-                return Ok(());
+                return;
             }
             if woken == Wake::Cancelled {
-                return Err(Cancelled);
+                drop(state);
+                crate::spawn::unwind_cancelled();
             }
         }
     }
@@ -122,7 +117,7 @@ mod tests {
             group.add(2);
             let spawn = |group: WaitGroup| thread::spawn(move || group.done());
             let threads = [spawn(group.clone()), spawn(group.clone())];
-            group.wait().unwrap();
+            group.wait();
             assert_eq!(lock(&group.0).count, 0);
             threads.into_iter().for_each(|t| t.join().unwrap());
         });
@@ -139,7 +134,7 @@ mod tests {
             group.add(1);
             // A waiter that came too late waits for the second round.
             group.done();
-            waiter.join().unwrap().unwrap();
+            waiter.join().unwrap();
         });
     }
 
@@ -157,16 +152,16 @@ mod tests {
         }
         group.done();
         group.add(1);
-        assert_eq!(waiter.join().unwrap(), Ok(()));
+        waiter.join().unwrap();
     }
 
     #[test]
     #[cfg(not(loom))]
     fn zero_is_no_wait() {
         let group = WaitGroup::new();
-        group.wait().unwrap();
+        group.wait();
         group.add(0);
-        group.wait().unwrap();
+        group.wait();
     }
 
     #[test]

@@ -178,7 +178,9 @@ fn one_waits_in_each_direction() {
             ended.send(error.unwrap_err()).unwrap();
         });
     };
-    [Dir::Read, Dir::Write, Dir::Read].into_iter().for_each(wait);
+    [Dir::Read, Dir::Write, Dir::Read]
+        .into_iter()
+        .for_each(wait);
     let refused = end.recv().unwrap();
     assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
     let words = refused.to_string();
