@@ -12,6 +12,7 @@
 //! above shares.
 
 pub mod cable;
+pub mod capture;
 pub mod clock;
 mod frame;
 pub mod region;
