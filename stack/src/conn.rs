@@ -93,8 +93,9 @@ pub(crate) struct Conn {
     /// When the peer was last heard, or the user last wrote.
     pub(crate) active_at: Nanos,
     pub(crate) heard_at: Nanos,
-    /// Since when what was sent goes unanswered.
-    pub(crate) stalled_since: Option<Nanos>,
+    /// Since when what was sent goes unanswered, and how many bytes were
+    /// acknowledged then.
+    pub(crate) stalled: Option<(Nanos, u64)>,
     /// Keep-alive interval, and probes unanswered.
     pub(crate) keepalive: Option<Duration>,
     pub(crate) probes: u32,
@@ -130,7 +131,7 @@ impl Conn {
             deadline: None,
             active_at: now,
             heard_at: now,
-            stalled_since: None,
+            stalled: None,
             keepalive: None,
             probes: 0,
             challenged_at: Nanos::ZERO,
@@ -199,7 +200,6 @@ impl Conn {
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.active_at = now;
         self.heard_at = now;
-        self.stalled_since = None;
         self.probes = 0;
         self.marks.insert(Marks::RESIDENT);
     }

@@ -60,13 +60,20 @@ impl Conn {
         is_empty && self.is_in_order() && self.state() == State::Established
     }
 
-    /// Whether the peer has not answered for too long.
+    /// Whether the peer has not answered for too long. A peer that answers but
+    /// takes no data is kept, unless the user has closed the connection.
     fn is_unanswered(&mut self, now: Nanos) -> bool {
         if !self.awaits_ack() {
-            self.stalled_since = None;
+            self.stalled = None;
             return false;
         }
-        let since = *self.stalled_since.get_or_insert(now);
+        let acked = self.written - self.socket.get().send_queue() as u64;
+        let (since, acked_then) = *self.stalled.get_or_insert((now, acked));
+        let answered = self.heard_at > since && !self.is_orphan();
+        if answered || acked > acked_then {
+            self.stalled = Some((now, acked));
+            return false;
+        }
         let limit = if self.is_orphan() {
             ORPHAN_UNANSWERED
         } else {
