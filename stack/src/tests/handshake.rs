@@ -165,7 +165,7 @@ fn addresses_are_taken_once_and_ports_are_found() {
 }
 
 #[test]
-fn a_syn_on_a_live_connection_is_challenged() {
+fn what_would_end_a_live_connection_is_challenged() {
     let mut net = Net::new();
     let listener = net.listen(&ListenOptions::default());
     let raw = Raw::new(5_000);
@@ -182,6 +182,11 @@ fn a_syn_on_a_live_connection_is_challenged() {
         net.inject(raw.frame(TcpControl::Syn, 77_000, None, PLAIN))
             .is_empty()
     );
+    // A reset that only guessed the window is challenged too.
+    net.now = net.now + Duration::from_secs(2);
+    let answer = net.inject(raw.frame(TcpControl::Rst, 1_005, None, PLAIN));
+    assert_eq!((answer[0].flags, answer[0].ack), (TcpFlags::ACK, 1_001));
+    assert_eq!(net.state(0, fd), "ESTABLISHED");
     // A peer that lost the connection then resets it.
     net.inject(raw.frame(TcpControl::Rst, 1_001, None, PLAIN));
     assert_eq!(net.read(0, fd, 1), Err(Errno::ConnectionReset));
