@@ -105,3 +105,49 @@ impl Shared {
         std::process::exit(2);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::park::{WaitReason, park};
+    use crate::{Runtime, go_named, sleep};
+    use std::time::Duration;
+
+    const CHILD: &str = "WIREPATH_TEST_CHILD";
+
+    #[test]
+    #[ignore = "run by the test below, in a process of its own"]
+    fn child_deadlock() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let rt = Runtime::builder().max_procs(2).build().unwrap();
+        let _ = rt.run(|| {
+            let other = go_named("other", || {
+                sleep(Duration::from_millis(5));
+                loop {
+                    park(WaitReason::ChanReceive, None);
+                }
+            });
+            other.join()
+        });
+    }
+
+    #[test]
+    fn a_deadlock_is_named_and_ends_the_process() {
+        let out = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
+            .arg("sched::end::tests::child_deadlock")
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{stderr}");
+        for part in [
+            "all goroutines are asleep - deadlock!",
+            "goroutine 1 (main) [join, bound to M",
+            "goroutine 2 (other) [chan receive, bound to M",
+        ] {
+            assert!(stderr.contains(part), "{part} is not in {stderr}");
+        }
+    }
+}
