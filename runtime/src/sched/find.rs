@@ -62,14 +62,14 @@ impl Local {
             self.flush();
             self.poll(p);
         }
-        if tick.is_multiple_of(FAIR_TICK) {
-            // Not again before the next run.
-            if let Some(g) = self.shared.global.take(0, |_| {}) {
-                return Some(g);
-            }
-            if self.shared.is_wanted() && self.serve_wanting() {
-                return None;
-            }
+        if tick.is_multiple_of(FAIR_TICK)
+            && let Some(g) = self.shared.global.take(0, |_| {})
+        {
+            return Some(g);
+        }
+        // At another tick, so that neither keeps the other from its turn.
+        if tick % FAIR_TICK == FAIR_TICK / 2 && self.shared.is_wanted() && self.serve_wanting() {
+            return None;
         }
         self.own(p, tick)
     }

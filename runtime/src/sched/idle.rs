@@ -347,6 +347,8 @@ impl Local {
         };
         let p = self.release();
         crate::p::count(&self.shared.ps[p].handoffs);
+        // The M that gets it runs something before it serves the next.
+        self.shared.ps[p].advance();
         self.shared.order_run(&mut idle, &m, p, false);
         // Until `rest` this M counts as running: who fills its inbox leaves it
         // to the look that `rest` takes.
