@@ -498,7 +498,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
             m::with_local(|local| {
                 local
                     .expect("a bound goroutine stays on its M")
-                    .leave_blocking()
+                    .leave_blocking();
             });
         }
     }
