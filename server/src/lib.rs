@@ -1,1 +1,23 @@
-//! HTTP.
+//! A Go-style HTTP server on goroutines.
+#![forbid(unsafe_code)]
+
+mod clock {
+    pub(crate) use wirepath_runtime::clock::now;
+}
+mod conn;
+mod handler;
+mod mux;
+mod path;
+mod request;
+mod response;
+mod server;
+mod stats;
+
+pub use conn::AbortHandler;
+pub use handler::{Handler, HandlerFunc};
+pub use http;
+pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
+pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
+pub use response::{
+    HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
+};
