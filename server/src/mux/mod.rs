@@ -182,7 +182,12 @@ impl ServeMux {
 
     #[cold]
     fn no_match(&self, host: &[u8], path: &[u8]) -> Route<'_> {
+        let with_slash = [path, b"/".as_slice()].concat();
         let mut methods = self.tree.methods(host, path);
+        if !path.ends_with(b"/") {
+            // Under such a method there would be a redirect.
+            methods.extend(self.tree.methods(host, &with_slash));
+        }
         if methods.is_empty() {
             return Route::NotFound;
         }
