@@ -204,7 +204,9 @@ impl ServeMux {
 impl Handler for ServeMux {
     fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
         if r.target() == "*" {
-            w.header("Connection", "close");
+            if r.version() >= http::Version::HTTP_11 {
+                w.header("Connection", "close");
+            }
             w.write_header(StatusCode::BAD_REQUEST);
             return;
         }

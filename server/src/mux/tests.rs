@@ -77,8 +77,14 @@ fn tell(w: &mut ResponseWriter, r: &mut Request) {
     let pattern = r.pattern().to_owned();
     w.header("X-Pattern", &pattern);
     let mut names = String::new();
-    let wildcards = pattern.split('{').skip(1).filter_map(|p| p.split('}').next());
-    for name in wildcards.map(|n| n.trim_end_matches("...")).filter(|n| *n != "$") {
+    let wildcards = pattern
+        .split('{')
+        .skip(1)
+        .filter_map(|p| p.split('}').next());
+    for name in wildcards
+        .map(|n| n.trim_end_matches("..."))
+        .filter(|n| *n != "$")
+    {
         write!(names, "{name}={}|", r.path_value(name)).unwrap();
     }
     w.header("X-Values", names.replace('\0', ""));
@@ -97,7 +103,10 @@ fn ask(service: &Arc<crate::server::Service>, request: &str) -> Answer {
     let (head, _) = sent.split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-    let field = |l: &str| l.split_once(": ").map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let field = |l: &str| {
+        l.split_once(": ")
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+    };
     Answer {
         status: status.parse().unwrap(),
         fields: lines.filter_map(field).collect(),
@@ -176,6 +185,9 @@ fn registration_does_not_grow_with_the_square() {
     };
     assert!(mux.index.find(&pattern, count).is_none());
     assert!(compared.get() <= 2, "{} comparisons", compared.get());
-    let got = ask(&service(mux), "GET /p9999/a%2Fb/x3 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let got = ask(
+        &service(mux),
+        "GET /p9999/a%2Fb/x3 HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
     assert_eq!(got.fields["X-Values"], "id=a/b|");
 }

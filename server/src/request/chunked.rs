@@ -33,6 +33,9 @@ pub enum ChunkError {
     /// No hexadecimal number, or one that is too large.
     #[error("invalid chunk size")]
     Size,
+    /// A control byte in a chunk's extension.
+    #[error("invalid chunk extension")]
+    Extension,
     /// Something else than CRLF after a chunk's data.
     #[error("malformed chunked encoding")]
     DataEnd,
@@ -167,14 +170,16 @@ fn line_len(input: &mut Input, wire: &Wire, from: usize, max: usize) -> io::Resu
     }
 }
 
-/// Hexadecimal digits, then possibly white space and extensions, which are
-/// ignored (RFC 9112 §7.1.1).
+/// Hexadecimal digits, then possibly extensions, which are ignored, and white
+/// space at the end (RFC 9112 §7.1.1). White space before an extension is
+/// refused, as in Go.
 fn parse_size(line: &[u8]) -> Result<u64, ChunkError> {
+    let line = line.trim_ascii_end();
     let end = memchr::memchr(b';', line).unwrap_or(line.len());
-    if line[end..].iter().any(|&b| !head::is_value_byte(b)) {
-        return Err(ChunkError::LineEnd);
+    let (digits, extensions) = line.split_at(end);
+    if !extensions.iter().all(|&b| head::is_value_byte(b)) {
+        return Err(ChunkError::Extension);
     }
-    let digits = line[..end].trim_ascii_end();
     if digits.is_empty() || digits.len() > 16 {
         return Err(ChunkError::Size);
     }

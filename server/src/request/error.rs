@@ -91,7 +91,6 @@ impl HeadError {
             HeadError::UnsupportedVersion => Some("unsupported protocol version"),
             HeadError::MissingHost => Some("missing required Host header"),
             HeadError::Host => Some("malformed Host header"),
-            HeadError::FieldValue => Some("invalid header value"),
             _ => None,
         }
     }

@@ -1,3 +1,5 @@
+mod go;
+
 use std::io::{Read, Write};
 
 use super::testing::{connect, exchange, run, service};
