@@ -5,6 +5,7 @@ mod clock {
     pub(crate) use wirepath_runtime::clock::now;
 }
 mod conn;
+mod file;
 mod handler;
 mod mux;
 mod path;
@@ -14,6 +15,7 @@ mod server;
 mod stats;
 
 pub use conn::AbortHandler;
+pub use file::{FileServer, serve_file_at};
 pub use handler::{Handler, HandlerFunc};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};

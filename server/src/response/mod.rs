@@ -16,6 +16,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 pub use headers::HeaderError;
+pub(crate) use helpers::escape_html;
 pub use helpers::{error, not_found, redirect};
 pub use sniff::detect_content_type;
 
