@@ -11,7 +11,9 @@ mod mux;
 mod path;
 mod request;
 mod response;
+mod net;
 mod server;
+mod service;
 mod stats;
 
 pub use conn::AbortHandler;
@@ -20,6 +22,7 @@ pub use handler::{Handler, HandlerFunc};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
+pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use response::{
     HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
 };

@@ -32,7 +32,7 @@ pub(crate) use wire::{Conn, Wire};
 
 use crate::request::{Drained, Expect, Framing, HeadError, HeadLimits, HeadScanner, Scan};
 use crate::response::push_status;
-use crate::server::Service;
+use crate::service::Service;
 
 /// Requests that one step answers before it lets others run.
 const PIPELINE_BOUND: usize = 16;

@@ -9,7 +9,7 @@ use wirepath_runtime::Nanos;
 
 use super::{Conn, Connection, Outcome};
 use crate::handler::Handler;
-use crate::server::{Config, Service};
+use crate::service::{Config, Service};
 
 /// What the client of a [`MemoryConn`] sent, and got.
 #[derive(Default)]

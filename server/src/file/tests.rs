@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::conn::testing::{connect, run, service};
-use crate::server::Service;
+use crate::service::Service;
 
 /// A directory with a secret beside it, removed at the end.
 struct Tree {

@@ -95,7 +95,7 @@ struct Answer {
     fields: HashMap<String, String>,
 }
 
-fn ask(service: &Arc<crate::server::Service>, request: &str) -> Answer {
+fn ask(service: &Arc<crate::service::Service>, request: &str) -> Answer {
     let (mut connection, conn) = connect(service);
     conn.arrive(request.as_bytes());
     run(&mut connection);
