@@ -1,17 +1,14 @@
 //! A Go-style HTTP server on goroutines.
 #![forbid(unsafe_code)]
 
-mod clock {
-    pub(crate) use wirepath_runtime::clock::now;
-}
 mod conn;
 mod file;
 mod handler;
 mod mux;
+mod net;
 mod path;
 mod request;
 mod response;
-mod net;
 mod server;
 mod service;
 mod stats;
@@ -22,7 +19,7 @@ pub use handler::{Handler, HandlerFunc};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
-pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use response::{
     HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
 };
+pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};

@@ -19,6 +19,7 @@ pub(crate) struct Exchange {
 /// Exchanges without a connection.
 #[derive(Default)]
 pub(crate) struct Pool {
+    #[expect(clippy::vec_box, reason = "a connection holds the same box")]
     free: Mutex<Vec<Box<Exchange>>>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
 pub(crate) use wire::{Conn, Wire};
 
-use crate::request::{Drained, Expect, Framing, HeadError, HeadLimits, HeadScanner, Scan};
+use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;
 use crate::service::Service;
 
@@ -71,10 +71,6 @@ impl Entry {
             wire,
             since,
         }
-    }
-
-    fn set(&self, state: State) {
-        self.state.store(state as u8, Ordering::SeqCst);
     }
 
     fn change(&self, from: State, to: State) -> bool {
@@ -207,10 +203,7 @@ impl Connection {
 
     /// Takes in bytes until a head is there, or until there are none.
     fn next_head(&mut self) -> NextHead {
-        let limits = HeadLimits {
-            max_bytes: self.service.config.max_head_bytes(),
-            max_fields: self.service.config.max_header_fields,
-        };
+        let max_bytes = self.service.config.max_head_bytes();
         loop {
             if self.service.is_draining() && !self.in_head {
                 return NextHead::End;
@@ -218,7 +211,7 @@ impl Connection {
             self.exchange();
             let exchange = self.exchange.as_mut().expect("just taken");
             let input = &mut exchange.request.body.input;
-            match self.scanner.scan(input.buffered(), &limits) {
+            match self.scanner.scan(input.buffered(), max_bytes) {
                 Ok(Scan::Complete(head)) => {
                     self.head = head;
                     return NextHead::Ready;
@@ -232,7 +225,7 @@ impl Connection {
                 Ok(_) => return NextHead::End,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return self.wait(),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    let now = crate::clock::now();
+                    let now = wirepath_runtime::now();
                     if self.armed.is_none() || now >= self.expires {
                         return NextHead::End;
                     }
@@ -247,7 +240,7 @@ impl Connection {
     fn wake(&mut self) -> bool {
         if !self.in_head {
             self.in_head = true;
-            self.expires = crate::clock::now() + self.service.config.read_header_timeout;
+            self.expires = wirepath_runtime::now() + self.service.config.read_header_timeout;
         }
         self.entry.change(State::Idle, State::Active)
             || self.entry.change(State::New, State::Active)
@@ -256,7 +249,7 @@ impl Connection {
 
     /// Prepares to wait for bytes.
     fn wait(&mut self) -> NextHead {
-        let now = crate::clock::now();
+        let now = wirepath_runtime::now();
         let exchange = self.exchange.take_if(|x| x.request.body.input.is_empty());
         let is_idle = exchange.is_some();
         if let Some(exchange) = exchange {
@@ -297,13 +290,12 @@ impl Connection {
     fn serve(&mut self) -> Result<bool, HeadError> {
         let max_fields = self.service.config.max_header_fields;
         let head = self.head.clone();
-        let keep_alives = !self.service.is_draining();
         let exchange = self.exchange();
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         r.begin(head, max_fields)?;
-        w.begin(r, keep_alives);
+        w.begin(r);
         self.service.stats.requests.add(1);
-        let started = trace::enabled().then(crate::clock::now);
+        let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
         if let Some(started) = started {
@@ -316,7 +308,7 @@ impl Connection {
     }
 
     fn trace(&self, started: Nanos) {
-        let now = crate::clock::now();
+        let now = wirepath_runtime::now();
         let mut event = Event::new(now, Stage::HttpHandler, self.wire.conn.flow());
         event.dur_ns = now.0.saturating_sub(started.0);
         trace::emit(event);
@@ -327,13 +319,12 @@ impl Connection {
         let config = &self.service.config;
         let (read, write) = (config.read_timeout, config.write_timeout);
         if read.is_none() && write.is_none() {
-            let may_wait = |x: &Box<Exchange>| x.request.body.may_wait();
-            if self.exchange.as_ref().is_some_and(may_wait) {
+            if self.exchange().request.body.may_wait() {
                 self.disarm();
             }
             return;
         }
-        let now = crate::clock::now();
+        let now = wirepath_runtime::now();
         match read {
             Some(timeout) => self.arm(now + timeout),
             None => self.disarm(),
@@ -385,8 +376,11 @@ impl Connection {
     /// request. Whether the connection can carry another.
     fn finish(&mut self) -> bool {
         self.drain_body();
-        let exchange = self.exchange();
-        let w = &mut exchange.response;
+        let is_draining = self.service.is_draining();
+        let w = &mut self.exchange().response;
+        if is_draining {
+            w.close_after();
+        }
         w.finish();
         let status = w.status().expect("finished");
         self.service.stats.count_response(status);
@@ -414,7 +408,7 @@ impl Connection {
             return;
         }
         if self.exchange().request.body.may_wait() && self.service.config.read_timeout.is_none() {
-            self.arm(crate::clock::now() + self.service.config.read_header_timeout);
+            self.arm(wirepath_runtime::now() + self.service.config.read_header_timeout);
         }
         let exchange = self.exchange();
         if exchange.request.body.drain(DRAIN_BYTES) == Drained::NotFully {
@@ -428,10 +422,10 @@ impl Connection {
         if self.wire.conn.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let until = crate::clock::now() + LINGER;
+        let until = wirepath_runtime::now() + LINGER;
         self.arm(until);
         let mut scrap = [0; 4096];
-        while crate::clock::now() < until {
+        while wirepath_runtime::now() < until {
             match self.wire.read(&mut scrap) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
@@ -465,7 +459,7 @@ impl Connection {
         ]
         .concat();
         // The refusal of a head that never ends must not wait for its sender.
-        let until = crate::clock::now() + self.service.config.read_header_timeout;
+        let until = wirepath_runtime::now() + self.service.config.read_header_timeout;
         self.wire.conn.set_write_deadline(Some(until));
         if self.wire.write_all(&reply).is_ok() {
             self.linger();

@@ -16,8 +16,6 @@ use crate::service::{Config, Service};
 struct Sides {
     /// What each read gives, in order.
     arriving: VecDeque<Vec<u8>>,
-    /// After what arrives: the end of the stream, or nothing yet.
-    ends: bool,
     sent: Vec<u8>,
     writes: usize,
     aborted: bool,
@@ -41,11 +39,6 @@ impl MemoryConn {
         }
     }
 
-    /// Lets the client's end arrive.
-    pub fn end(&self) {
-        self.sides().ends = true;
-    }
-
     /// What was sent to the client so far.
     pub fn sent(&self) -> Vec<u8> {
         self.sides().sent.clone()
@@ -53,6 +46,11 @@ impl MemoryConn {
 
     pub fn take_sent(&self) -> Vec<u8> {
         std::mem::take(&mut self.sides().sent)
+    }
+
+    /// Makes room for so many bytes that are sent.
+    pub fn reserve(&self, bytes: usize) {
+        self.sides().sent.reserve(bytes);
     }
 
     pub fn writes(&self) -> usize {
@@ -73,12 +71,8 @@ impl Conn for MemoryConn {
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut sides = self.sides();
-        let ends = sides.ends;
         let Some(piece) = sides.arriving.front_mut() else {
-            return match ends {
-                true => Ok(0),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
+            return Err(io::ErrorKind::WouldBlock.into());
         };
         let n = piece.len().min(into.len());
         into[..n].copy_from_slice(&piece[..n]);
@@ -123,7 +117,7 @@ impl Conn for MemoryConn {
 /// A connection of the service, and the conn below it.
 pub(crate) fn connect(service: &Arc<Service>) -> (Connection, Arc<MemoryConn>) {
     let conn = Arc::new(MemoryConn::default());
-    let connection = Connection::new(service.clone(), conn.clone(), crate::clock::now());
+    let connection = Connection::new(service.clone(), conn.clone(), wirepath_runtime::now());
     (connection, conn)
 }
 
@@ -131,8 +125,7 @@ pub(crate) fn service(handler: impl Handler) -> Arc<Service> {
     Arc::new(Service::new(Box::new(handler), Config::default()))
 }
 
-/// What a client gets that sends `pieces` and then ends, and how the
-/// connection ended.
+/// What a client gets that sends `pieces`, and what the connection does then.
 pub(crate) fn exchange(handler: impl Handler, pieces: &[&[u8]]) -> (String, Outcome) {
     let (mut connection, conn) = connect(&service(handler));
     for piece in pieces {

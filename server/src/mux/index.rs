@@ -11,12 +11,13 @@ use std::sync::Arc;
 use super::pattern::Pattern;
 
 type Patterns = Vec<Arc<Pattern>>;
+/// A position and the literal there; `None` for a wildcard for one segment.
+type Key = (usize, Option<Box<[u8]>>);
 
 /// Every registered pattern, by the segments it has.
 #[derive(Default)]
 pub(super) struct Index {
-    /// By position and literal; `None` for a wildcard for one segment.
-    segments: HashMap<(usize, Option<Box<[u8]>>), Patterns>,
+    segments: HashMap<Key, Patterns>,
     /// Those that end in a wildcard for the rest. They are few, and are all
     /// looked at.
     multis: Patterns,

@@ -75,15 +75,6 @@ pub(crate) enum Expect {
     Unknown,
 }
 
-/// What is looked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HeadLimits {
-    /// Bytes, the empty line at the end included.
-    pub max_bytes: usize,
-    /// Fields.
-    pub max_fields: usize,
-}
-
 /// Finds where a head ends.
 #[derive(Debug, Default)]
 pub(crate) struct HeadScanner {
@@ -104,8 +95,9 @@ pub(crate) enum Scan {
 }
 
 impl HeadScanner {
-    /// Looks at `bytes`: those of the last call, and what came since.
-    pub fn scan(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Scan, HeadError> {
+    /// Looks at `bytes`: those of the last call, and what came since. They may
+    /// be `max_bytes` before the head must have ended.
+    pub fn scan(&mut self, bytes: &[u8], max_bytes: usize) -> Result<Scan, HeadError> {
         while let Some(at) = memchr::memchr(b'\n', &bytes[self.seen..]) {
             let end = self.seen + at + 1;
             let line = &bytes[self.line..end];
@@ -119,7 +111,10 @@ impl HeadScanner {
                 continue;
             }
             if !is_first {
-                return self.complete(start..end, limits);
+                return match end - start > max_bytes {
+                    true => Err(HeadError::TooLarge),
+                    false => Ok(Scan::Complete(start..end)),
+                };
             }
             if self.empty_lines == MAX_EMPTY_LINES {
                 return Err(HeadError::RequestLine);
@@ -127,16 +122,9 @@ impl HeadScanner {
             self.empty_lines += 1;
         }
         self.seen = bytes.len();
-        match bytes.len() > limits.max_bytes {
+        match bytes.len() > max_bytes {
             true => Err(HeadError::TooLarge),
             false => Ok(Scan::Partial),
-        }
-    }
-
-    fn complete(&self, head: Range<usize>, limits: &HeadLimits) -> Result<Scan, HeadError> {
-        match head.len() > limits.max_bytes {
-            true => Err(HeadError::TooLarge),
-            false => Ok(Scan::Complete(head)),
         }
     }
 }

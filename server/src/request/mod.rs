@@ -18,7 +18,7 @@ pub(crate) use body::Drained;
 pub use chunked::ChunkError;
 pub use error::HeadError;
 pub use fields::{Fields, HeaderMapError};
-pub(crate) use head::{Expect, Framing, HeadLimits, HeadScanner, Scan, has_token, is_value_byte};
+pub(crate) use head::{Expect, Framing, HeadScanner, Scan, has_token, is_value_byte};
 
 use crate::conn::Wire;
 use crate::mux::{Pattern, Spans};

@@ -124,7 +124,7 @@ impl ResponseWriter {
     }
 
     /// Becomes the answer to `r`.
-    pub(crate) fn begin(&mut self, r: &Request, keep_alives: bool) {
+    pub(crate) fn begin(&mut self, r: &Request) {
         let head = r.head();
         self.asked = Asked {
             is_11: r.is_11(),
@@ -140,7 +140,7 @@ impl ResponseWriter {
         self.mode = Mode::Held;
         self.declared = None;
         self.written = 0;
-        self.close = !keep_alives;
+        self.close = false;
     }
 
     fn wire(&self) -> &Wire {

@@ -147,7 +147,8 @@ fn is_mp4(data: &[u8]) -> bool {
         return false;
     };
     let size = u32::from_be_bytes(*size) as usize;
-    if size % 4 != 0 || data.len() < size || data.len() < 12 || !rest.starts_with(b"ftyp") {
+    if !size.is_multiple_of(4) || data.len() < size || data.len() < 12 || !rest.starts_with(b"ftyp")
+    {
         return false;
     }
     (8..size)

@@ -216,3 +216,26 @@ fn a_draining_server_says_close_and_ends_idle_connections() {
     let sent = String::from_utf8(busy_conn.sent()).unwrap();
     assert!(sent.contains("\r\nConnection: close\r\n"), "{sent}");
 }
+
+#[test]
+fn after_the_first_request_nothing_is_allocated() {
+    let mut mux = crate::ServeMux::new();
+    mux.handle_func("/{$}", hello);
+    mux.handle_func("GET /users/{id}/posts/{post}", |w, r| {
+        let id = r.path_value("id");
+        w.write_all(id.as_bytes()).unwrap();
+    });
+    let (mut connection, conn) = connect(&service(mux));
+    let requests = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n\
+                     GET /users/7/posts/12 HTTP/1.1\r\nHost: a\r\n\r\n";
+    conn.arrive(requests);
+    run(&mut connection);
+    let first = conn.take_sent();
+    conn.arrive(requests);
+    conn.reserve(2 * first.len());
+    let counted = allocation_counter::measure(|| {
+        assert_eq!(connection.step(), Outcome::Readable);
+    });
+    assert_eq!(conn.sent().len(), first.len());
+    assert_eq!(counted.count_total, 0);
+}
