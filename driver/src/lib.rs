@@ -11,10 +11,13 @@
 //! [`trace`], [`region`] and [`clock`] are the foundation that every crate
 //! above shares.
 
+pub mod cable;
+pub mod capture;
 pub mod clock;
 mod frame;
 pub mod region;
 mod ring;
+pub mod tap;
 pub mod trace;
 
 pub use clock::Nanos;

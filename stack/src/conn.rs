@@ -90,11 +90,14 @@ pub(crate) struct Conn {
     /// When it fails if it has not got further: handshake, or closed and
     /// waiting for the peer's FIN.
     pub(crate) deadline: Option<Nanos>,
-    /// When the peer was last heard, or the user last wrote.
+    /// When the peer was last heard, or the user last wrote, or the buffers
+    /// were last found in use.
     pub(crate) active_at: Nanos,
+    /// When the peer was last heard.
     pub(crate) heard_at: Nanos,
-    /// Since when what was sent goes unanswered.
-    pub(crate) stalled_since: Option<Nanos>,
+    /// Since when what was sent goes unanswered, and how many bytes were
+    /// acknowledged then.
+    pub(crate) stalled: Option<(Nanos, u64)>,
     /// Keep-alive interval, and probes unanswered.
     pub(crate) keepalive: Option<Duration>,
     pub(crate) probes: u32,
@@ -130,7 +133,7 @@ impl Conn {
             deadline: None,
             active_at: now,
             heard_at: now,
-            stalled_since: None,
+            stalled: None,
             keepalive: None,
             probes: 0,
             challenged_at: Nanos::ZERO,
@@ -161,12 +164,24 @@ impl Conn {
         self.read + self.socket.get().recv_queue() as u64
     }
 
-    /// The sequence number after what was received in order; one more once the
-    /// peer's FIN was.
-    pub(crate) fn rcv_nxt(&self) -> u32 {
+    /// The sequence number after the data that was received in order.
+    fn data_end(&self) -> u32 {
         self.irs
             .wrapping_add(1)
             .wrapping_add(self.received() as u32)
+    }
+
+    /// The sequence number that the peer sends next (RCV.NXT).
+    pub(crate) fn rcv_nxt(&self) -> u32 {
+        self.data_end().wrapping_add(u32::from(self.has_fin()))
+    }
+
+    /// Whether the peer's FIN came, in order.
+    fn has_fin(&self) -> bool {
+        matches!(
+            self.state(),
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait
+        )
     }
 
     /// The end of what the user wrote: sequence number and offset.
@@ -199,7 +214,6 @@ impl Conn {
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.active_at = now;
         self.heard_at = now;
-        self.stalled_since = None;
         self.probes = 0;
         self.marks.insert(Marks::RESIDENT);
     }
@@ -214,7 +228,7 @@ impl Conn {
     /// Whether all data that came in is in order, so that no byte waits in the
     /// receive buffer beyond a gap.
     pub(crate) fn is_in_order(&self) -> bool {
-        !segment::after(self.furthest, self.rcv_nxt())
+        !segment::after(self.furthest, self.data_end())
     }
 
     /// The window last announced, in bytes. On a SYN it is not scaled
@@ -243,15 +257,10 @@ impl Conn {
     /// Whether the stream from the peer has ended: nothing will come after
     /// what is buffered.
     pub(crate) fn has_end(&self) -> bool {
+        let is_opening = matches!(self.phase, Phase::Resolving { .. } | Phase::Connecting);
         self.marks.contains(Marks::READ_SHUT)
-            || matches!(
-                self.state(),
-                State::CloseWait
-                    | State::Closing
-                    | State::LastAck
-                    | State::TimeWait
-                    | State::Closed
-            ) && !matches!(self.phase, Phase::Resolving { .. } | Phase::Connecting)
+            || self.has_fin()
+            || (self.state() == State::Closed && !is_opening)
     }
 
     /// Whether a third of the send buffer is free.

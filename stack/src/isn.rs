@@ -123,6 +123,28 @@ mod tests {
     }
 
     #[test]
+    fn the_number_reaches_the_wire() {
+        use smoltcp::phy::{Loopback, Medium, RxToken};
+        use smoltcp::wire::{Ipv4Packet, TcpPacket};
+        for wanted in [1, 0x8000_0000, 0xdead_beef] {
+            let mut device = Loopback::new(Medium::Ip);
+            let mut iface = interface(&mut device, wanted, Instant::ZERO);
+            let mut socket = crate::buffer::Arena::new().socket(4096, 4096).unwrap();
+            let to = (std::net::Ipv4Addr::new(10, 0, 0, 2), 80);
+            let from = (std::net::Ipv4Addr::new(10, 0, 0, 1), 50_000);
+            let opened = socket.get_mut().connect(iface.context(), to, from);
+            opened.unwrap();
+            iface.poll_egress(Instant::ZERO, &mut device, socket.set_mut());
+            let (rx, _) = device.receive(Instant::ZERO).unwrap();
+            let seq = rx.consume(|bytes| {
+                let ip = Ipv4Packet::new_checked(bytes).unwrap();
+                TcpPacket::new_checked(ip.payload()).unwrap().seq_number()
+            });
+            assert_eq!(seq.0.cast_unsigned(), wanted);
+        }
+    }
+
+    #[test]
     fn numbers_grow_with_the_clock_and_differ_by_flow_and_key() {
         let secret = Secret::random();
         let at = |flow: u32, us: u64| secret.isn(flow, Nanos(us * 1_000));

@@ -227,6 +227,7 @@ impl Shard {
     pub(crate) fn mark_dirty(&mut self, slot: u32) {
         if let Some(conn) = self.slots.conn(slot)
             && !conn.marks.intersects(Marks::DIRTY | Marks::DETACHED)
+            && !matches!(conn.phase, Phase::Resolving { .. })
         {
             conn.marks.insert(Marks::DIRTY);
             self.dirty.push(slot);
@@ -323,8 +324,9 @@ impl Shard {
             return;
         };
         let entry = time_wait::Entry {
-            snd_nxt: conn.sent.next(),
-            rcv_nxt: conn.sent.ack,
+            // After our FIN, and after the peer's.
+            snd_nxt: conn.written_end().0.wrapping_add(1),
+            rcv_nxt: conn.rcv_nxt(),
             window: conn.sent.window,
             peer_timestamp: conn.sent.timestamp.map(|(_, echo)| echo),
             mac: conn.mac,

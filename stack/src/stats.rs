@@ -73,7 +73,8 @@ counters! {
     no_flow_resets,
     /// Answers (resets, unreachables, echoes) not sent, to keep to their rate.
     answers_rate_limited,
-    /// SYNs on a live connection, answered with an ACK (RFC 5961 §4).
+    /// SYNs and inexact resets on a live connection, answered with an ACK
+    /// (RFC 5961).
     challenge_acks,
     /// Connections that entered TIME-WAIT.
     time_wait_entered,

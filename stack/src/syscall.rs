@@ -237,6 +237,17 @@ impl ShardCell {
         result
     }
 
+    /// As [`ShardCell::with`], for what moves no timer but by the flush that
+    /// must follow.
+    fn with_data<R>(&self, f: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = f(&mut shard);
+        self.has_egress.store(shard.has_egress(), Ordering::Relaxed);
+        drop(shard);
+        self.serve_pending();
+        result
+    }
+
     /// Runs `f` and unlocks.
     fn run<R>(&self, mut shard: MutexGuard<'_, Shard>, f: impl FnOnce(&mut Shard) -> R) -> R {
         let result = f(&mut shard);
@@ -306,6 +317,10 @@ impl Stack {
     /// # Errors
     /// [`ConfigError`]: an address, gateway or Ethernet address that a host
     /// cannot have, or no queue.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a stack's configuration is given up to it"
+    )]
     pub fn new(config: Config, queues: Vec<Box<dyn Queue>>) -> Result<Stack, ConfigError> {
         config.check()?;
         if queues.is_empty() || queues.len() > 255 {
@@ -326,6 +341,16 @@ impl Stack {
     /// Runs `f` in the shard of a descriptor.
     fn of<R>(&self, fd: Fd, f: impl FnOnce(&mut Shard) -> Result<R, Errno>) -> Result<R, Errno> {
         self.shards.get(fd.shard()).ok_or(Errno::BadFd)?.with(f)
+    }
+
+    /// Reads or writes in the shard of a descriptor.
+    fn data_of<R>(
+        &self,
+        fd: Fd,
+        f: impl FnOnce(&mut Shard) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let cell = self.shards.get(fd.shard()).ok_or(Errno::BadFd)?;
+        cell.with_data(f)
     }
 
     /// One turn of a shard: takes frames off the ring (about `budget`, in whole
@@ -471,7 +496,7 @@ impl Stack {
     /// the connection failed.
     pub fn read(&self, fd: Fd, buf: &mut [u8], now: Nanos) -> Result<usize, Errno> {
         let _ = now;
-        self.of(fd, |shard| shard.read(fd, buf))
+        self.data_of(fd, |shard| shard.read(fd, buf))
     }
 
     /// Copies bytes into the send buffer, as many as fit. After a short count
@@ -482,7 +507,7 @@ impl Stack {
     /// [`Errno::WouldBlock`], [`Errno::BrokenPipe`] after the write side was
     /// shut down, [`Errno::BadFd`], or how the connection failed.
     pub fn write(&self, fd: Fd, buf: &[u8], now: Nanos) -> Result<usize, Errno> {
-        self.of(fd, |shard| shard.write(fd, buf, now))
+        self.data_of(fd, |shard| shard.write(fd, buf, now))
     }
 
     /// Shuts down one side or both.

@@ -111,7 +111,7 @@ impl Shard {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
-        if segment.is_syn() && conn.is_synchronized() {
+        if conn.must_challenge(segment) {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
@@ -183,8 +183,8 @@ impl Shard {
         is_ack && self.slots.listener(listener).is_some_and(|l| l.is_full())
     }
 
-    /// Answers a SYN on a live connection with what we expect (RFC 5961 §4.2):
-    /// a peer that lost the connection then resets it. smoltcp drops it.
+    /// Answers with what we expect next, so that a peer that means it sends a
+    /// reset that fits (RFC 5961 §3.2, §4.2).
     fn challenge(&mut self, now: Nanos, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
@@ -402,12 +402,17 @@ impl Shard {
 }
 
 impl Conn {
-    /// Whether both sides know each other's sequence numbers.
-    fn is_synchronized(&self) -> bool {
-        !matches!(
+    /// Whether a segment would end the connection, and whoever sent it has not
+    /// shown to know it: a SYN, which smoltcp drops, or a reset inside the
+    /// window that is not at its very start, which smoltcp takes.
+    fn must_challenge(&self, segment: &Segment) -> bool {
+        let is_live = !matches!(
             self.state(),
             State::Listen | State::SynSent | State::SynReceived | State::Closed
-        )
+        );
+        let is_reset = segment.flags.contains(TcpFlags::RST);
+        let is_inexact = is_reset && segment.seq != self.rcv_nxt() && self.in_window(segment.seq);
+        is_live && (segment.is_syn() || is_inexact)
     }
 
     /// Throws away what came for a reader that wants no more.

@@ -39,8 +39,8 @@ const TIMERS_PER_TURN: usize = 256;
 impl Conn {
     /// When one of our own limits comes up next; smoltcp's timers aside.
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
-        let idle = (self.marks.contains(Marks::RESIDENT) && self.can_discard())
-            .then(|| self.active_at + IDLE);
+        let is_resident = self.marks.contains(Marks::RESIDENT);
+        let idle = is_resident.then(|| self.active_at + IDLE);
         [self.deadline, idle, self.next_probe()]
             .into_iter()
             .flatten()
@@ -60,13 +60,20 @@ impl Conn {
         is_empty && self.is_in_order() && self.state() == State::Established
     }
 
-    /// Whether the peer has not answered for too long.
+    /// Whether the peer has not answered for too long. A peer that answers but
+    /// takes no data is kept, unless the user has closed the connection.
     fn is_unanswered(&mut self, now: Nanos) -> bool {
         if !self.awaits_ack() {
-            self.stalled_since = None;
+            self.stalled = None;
             return false;
         }
-        let since = *self.stalled_since.get_or_insert(now);
+        let acked = self.written - self.socket.get().send_queue() as u64;
+        let (since, acked_then) = *self.stalled.get_or_insert((now, acked));
+        let answered = self.heard_at > since && !self.is_orphan();
+        if answered || acked > acked_then {
+            self.stalled = Some((now, acked));
+            return false;
+        }
         let limit = if self.is_orphan() {
             ORPHAN_UNANSWERED
         } else {
@@ -115,10 +122,19 @@ impl Shard {
             self.fail(slot, Errno::TimedOut);
             return self.reset(slot);
         }
-        let is_idle = conn.marks.contains(Marks::RESIDENT) && conn.active_at + IDLE <= now;
-        if is_idle && conn.can_discard() && conn.socket.discard_pages() {
-            conn.marks.remove(Marks::RESIDENT);
-            self.counters.buffers_discarded += 1;
+        if matches!(conn.phase, Phase::Resolving { .. }) {
+            if let Some(at) = conn.deadline {
+                self.timers.arm(slot, at);
+            }
+            return;
+        }
+        if conn.marks.contains(Marks::RESIDENT) && conn.active_at + IDLE <= now {
+            if conn.can_discard() && conn.socket.discard_pages() {
+                conn.marks.remove(Marks::RESIDENT);
+                self.counters.buffers_discarded += 1;
+            } else {
+                conn.active_at = now;
+            }
         }
         // Its retransmission, if due, goes out with the flush, which also arms
         // the next timer.

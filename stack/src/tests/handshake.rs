@@ -45,8 +45,10 @@ fn the_number_on_the_wire_is_the_keyed_hash() {
 #[test]
 fn syns_beyond_the_backlog_are_dropped_and_tried_again() {
     let mut net = Net::new();
-    let mut options = ListenOptions::default();
-    options.syn_backlog = 3;
+    let options = ListenOptions {
+        syn_backlog: 3,
+        ..ListenOptions::default()
+    };
     net.listen(&options);
     for port in 0..5 {
         let raw = Raw::new(5_000 + port);
@@ -60,8 +62,10 @@ fn syns_beyond_the_backlog_are_dropped_and_tried_again() {
 #[test]
 fn a_final_ack_waits_for_room_in_the_accept_queue() {
     let mut net = Net::new();
-    let mut options = ListenOptions::default();
-    options.backlog = 1;
+    let options = ListenOptions {
+        backlog: 1,
+        ..ListenOptions::default()
+    };
     let listener = net.listen(&options);
     // Both handshakes begin while there is room.
     let (first, second) = (Raw::new(5_000), Raw::new(5_001));
@@ -161,7 +165,7 @@ fn addresses_are_taken_once_and_ports_are_found() {
 }
 
 #[test]
-fn a_syn_on_a_live_connection_is_challenged() {
+fn what_would_end_a_live_connection_is_challenged() {
     let mut net = Net::new();
     let listener = net.listen(&ListenOptions::default());
     let raw = Raw::new(5_000);
@@ -178,6 +182,11 @@ fn a_syn_on_a_live_connection_is_challenged() {
         net.inject(raw.frame(TcpControl::Syn, 77_000, None, PLAIN))
             .is_empty()
     );
+    // A reset that only guessed the window is challenged too.
+    net.now = net.now + Duration::from_secs(2);
+    let answer = net.inject(raw.frame(TcpControl::Rst, 1_005, None, PLAIN));
+    assert_eq!((answer[0].flags, answer[0].ack), (TcpFlags::ACK, 1_001));
+    assert_eq!(net.state(0, fd), "ESTABLISHED");
     // A peer that lost the connection then resets it.
     net.inject(raw.frame(TcpControl::Rst, 1_001, None, PLAIN));
     assert_eq!(net.read(0, fd, 1), Err(Errno::ConnectionReset));
@@ -186,10 +195,12 @@ fn a_syn_on_a_live_connection_is_challenged() {
 #[test]
 fn ten_thousand_flows_are_told_apart() {
     let mut net = Net::new();
-    let mut options = ListenOptions::default();
-    options.backlog = 20_000;
-    options.syn_backlog = 20_000;
-    (options.recv_buffer, options.send_buffer) = (4_096, 4_096);
+    let options = ListenOptions {
+        backlog: 20_000,
+        syn_backlog: 20_000,
+        recv_buffer: 4_096,
+        send_buffer: 4_096,
+    };
     let listener = net.listen(&options);
     let mut peers = Vec::new();
     for i in 0..10_000u16 {

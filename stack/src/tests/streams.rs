@@ -19,8 +19,10 @@ fn bytes_arrive_in_order_both_ways_whatever_the_ring() {
 #[test]
 fn a_read_takes_both_parts_of_a_straddle() {
     let mut net = Net::new();
-    let mut options = ListenOptions::default();
-    options.recv_buffer = 1_000;
+    let options = ListenOptions {
+        recv_buffer: 1_000,
+        ..ListenOptions::default()
+    };
     let (_, server, client) = net.connected_to(SERVER, &options);
     net.write(1, client, &pattern(0, 700)).unwrap();
     net.settle();
@@ -156,8 +158,10 @@ fn shutting_down_reading_discards_and_keeps_the_window_open() {
 #[test]
 fn a_writer_is_told_when_a_third_is_free() {
     let mut net = Net::new();
-    let mut options = ListenOptions::default();
-    options.send_buffer = 30_000;
+    let options = ListenOptions {
+        send_buffer: 30_000,
+        ..ListenOptions::default()
+    };
     let (_, server, client) = net.connected_to(SERVER, &options);
     // The client's buffer fills, then the server's.
     let mut total = 0;
@@ -185,8 +189,10 @@ fn a_reader_that_waits_for_events_gets_every_byte() {
     for seed in 0..60 {
         let mut random = Random(seed);
         let mut net = Net::new();
-        let mut options = ListenOptions::default();
-        options.recv_buffer = 1 + random.below(4_000);
+        let options = ListenOptions {
+            recv_buffer: 1 + random.below(4_000),
+            ..ListenOptions::default()
+        };
         let (_, server, client) = net.connected_to(SERVER, &options);
         let data = pattern(0, 20_000);
         let (mut written, mut got) = (0, Vec::new());
