@@ -184,8 +184,3 @@ pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
         None => this_thread().park(deadline),
     }
 }
-
-/// Wakes many at once, and then at most one more M to help.
-pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
-    crate::sched::unpark_batch(parkers);
-}

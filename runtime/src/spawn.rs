@@ -185,8 +185,8 @@ impl<S: Send, F: FnMut(&mut S) -> Next + Send> Body for Steps<S, F> {
     }
 }
 
-/// What starts goroutines; see [`go`], [`steps`].
-pub(crate) fn start<T>(
+/// Starts a goroutine; `body` is given where to leave the result.
+fn start<T>(
     shared: &Arc<Shared>,
     name: Option<Arc<str>>,
     site: &'static Location<'static>,

@@ -155,27 +155,36 @@ fn steps_move_and_see_the_thread_that_they_are_on() {
     thread_local!(static ME: Cell<Option<std::thread::ThreadId>> = const { Cell::new(None) });
     let rt = runtime(2);
     let moved = Arc::new(AtomicUsize::new(0));
-    let all: Vec<_> = (0..8)
-        .map(|_| {
-            let moved = moved.clone();
-            rt.steps((None, 0usize), move |(last, runs)| {
-                let here = std::thread::current().id();
-                ME.with(|me| {
-                    assert!(me.get().is_none_or(|id| id == here));
-                    me.set(Some(here));
-                });
-                if last.replace(here).is_some_and(|l| l != here) {
-                    moved.fetch_add(1, Ordering::Relaxed);
-                }
-                *runs += 1;
-                let done = moved.load(Ordering::Relaxed) >= 10;
-                if done { Next::Done } else { Next::Yield }
-            })
+    wait_until("steps to move", || {
+        let moved = moved.clone();
+        rt.run(move || {
+            // Of different lengths, so that a P runs out of them and steals.
+            let all: Vec<_> = (0..16)
+                .map(|i| {
+                    let moved = moved.clone();
+                    steps((None, 0usize), move |(last, runs)| {
+                        let here = std::thread::current().id();
+                        ME.with(|me| {
+                            assert!(me.get().is_none_or(|id| id == here));
+                            me.set(Some(here));
+                        });
+                        if last.replace(here).is_some_and(|l| l != here) {
+                            moved.fetch_add(1, Ordering::Relaxed);
+                        }
+                        *runs += 1;
+                        if *runs > i * 100 {
+                            Next::Done
+                        } else {
+                            Next::Yield
+                        }
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|g| g.join().unwrap());
+            moved.load(Ordering::Relaxed) >= 10
         })
-        .collect();
-    for g in all {
-        g.join().unwrap();
-    }
+        .unwrap()
+    });
     assert!(metric(&rt, "steals") > 0);
 }
 
@@ -353,10 +362,21 @@ fn sysmon_runs_free_goroutines_past_a_stuck_one() {
 }
 
 #[test]
-fn shutdown_ends_waits_and_counts_what_stays() {
+fn shutdown_ends_waits() {
     let rt = runtime(2);
     let sleeper = rt.go(|| sleep(Duration::from_secs(3600)));
     let stepper = rt.steps((), |()| Next::Sleep(now() + Duration::from_secs(3600)));
+    wait_until("both asleep", || metric(&rt, "goroutines_parked") == 2);
+    let report = rt.shutdown(Duration::from_secs(20));
+    assert_eq!((report.leaked, report.stuck_threads), (0, 0), "{report:?}");
+    for handle in [sleeper, stepper] {
+        assert!(handle.join().unwrap_err().is::<Cancelled>());
+    }
+}
+
+#[test]
+fn shutdown_counts_what_does_not_end() {
+    let rt = runtime(1);
     let release = Arc::new(AtomicBool::new(false));
     let released = release.clone();
     rt.go(move || {
@@ -364,14 +384,11 @@ fn shutdown_ends_waits_and_counts_what_stays() {
             std::hint::spin_loop();
         }
     });
-    wait_until("both asleep", || metric(&rt, "goroutines_parked") == 2);
-    let report = rt.shutdown(Duration::from_millis(100));
+    wait_until("it to run", || metric(&rt, "goroutines_running") == 1);
+    let report = rt.shutdown(Duration::from_millis(10));
     release.store(true, Ordering::Release);
-    assert_eq!(report.leaked, 1, "{report:?}");
+    assert_eq!((report.leaked, report.stuck_threads), (1, 1), "{report:?}");
     assert!(report.leaked_goroutines.contains("running"), "{report:?}");
-    for handle in [sleeper, stepper] {
-        assert!(handle.join().unwrap_err().is::<Cancelled>());
-    }
 }
 
 #[test]

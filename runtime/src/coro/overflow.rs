@@ -76,7 +76,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: as said in `handle`.
     unsafe {
-        let previous = (*(&raw const PREVIOUS)).assume_init_ref();
+        let previous: *const libc::sigaction = (&raw const PREVIOUS).cast();
+        let previous = &*previous;
         match previous.sa_sigaction {
             libc::SIG_DFL | libc::SIG_IGN => {
                 // The instruction faults again, and ends the process.

@@ -1,12 +1,13 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
+use crate::g::G;
 
 impl Shared {
     pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
@@ -78,10 +79,20 @@ impl Shared {
     }
 
     /// Every P is idle. If nothing can ever wake a goroutine, says so and ends
-    /// the process, as Go does: no timer, no network, nobody in `blocking`, and
-    /// no thread in the process but this runtime's and those that wait in
-    /// `run`. With a stack attached it cannot be known.
+    /// the process, as Go does.
     pub(super) fn check_deadlock(&self) {
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
+        if self.is_deadlocked(threads) {
+            eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
+            eprint!("{}", crate::dump::dump(self));
+            std::process::exit(2);
+        }
+    }
+
+    /// Every goroutine waits, and there is no timer, no network, nobody in
+    /// `blocking`, and among the process's `threads` none but this runtime's
+    /// and those that wait in `run`. With a stack attached it cannot be known.
+    fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
         let quiet = self.netpoll.shards() == 0
             && self.in_blocking.load(Ordering::SeqCst) == 0
             && self.in_run.load(Ordering::SeqCst) > 0
@@ -89,19 +100,58 @@ impl Shared {
             && self.spinning.load(Ordering::SeqCst) == 0
             && !self.any_work();
         if !quiet || self.exiting() || !self.all_idle() {
-            return;
+            return false;
         }
         let live = self.live();
-        if live.is_empty() || live.iter().any(|g| g.state.phase() != Phase::Parked) {
-            return;
+        let waits = |g: &Arc<G>| g.state.phase() == Phase::Parked;
+        if live.is_empty() || !live.iter().all(waits) {
+            return false;
         }
-        let ours = self.threads().len() + self.in_run.load(Ordering::SeqCst);
-        let all = std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
-        if all != ours || !self.all_idle() {
-            return;
+        threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst) && self.all_idle()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::netpoll::Netpoll;
+    use crate::park::{Parker, WaitReason, park};
+    use crate::spawn::go_in;
+    use std::panic::Location;
+
+    #[test]
+    fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
+        let shared = Shared::new(2, 1 << 16, Netpoll::new(None)).unwrap();
+        shared.start_first().unwrap();
+        // As `Runtime::run` counts the thread that waits in it.
+        shared.in_run.fetch_add(1, Ordering::SeqCst);
+        let (tell, told) = std::sync::mpsc::channel();
+        let waits = go_in(&shared, None, Location::caller(), move || {
+            crate::sleep(std::time::Duration::from_millis(20));
+            tell.send(Parker::current()).unwrap();
+            park(WaitReason::ChanReceive, None);
+        });
+        let ours = || shared.threads().len() + 1;
+        assert!(
+            !shared.is_deadlocked(ours),
+            "it runs, or a timer will wake it"
+        );
+        let parker = told.recv().unwrap();
+        let start = clock::now();
+        while !shared.is_deadlocked(ours) {
+            assert!(clock::now().since(start).as_secs() < 20);
+            std::thread::yield_now();
         }
-        eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
-        eprint!("{}", crate::dump::dump(self));
-        std::process::exit(2);
+        assert!(!shared.is_deadlocked(|| ours() + 1));
+        let dump = crate::dump::dump(&shared);
+        assert!(
+            dump.contains("goroutine 1 [chan receive, bound to M0]"),
+            "{dump}"
+        );
+        parker.unpark();
+        waits.join().unwrap();
+        assert!(!shared.is_deadlocked(ours), "nobody waits");
+        shared.exit();
+        assert_eq!(shared.join_threads(clock::now()), 0);
     }
 }

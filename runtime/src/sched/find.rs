@@ -44,10 +44,8 @@ impl Local {
                 return Some(g);
             }
             // A P that was given up to a wanting M, or nothing anywhere.
-            if self.p().is_none() || !self.progress.take() {
-                if !self.rest() {
-                    return None;
-                }
+            if (self.p().is_none() || !self.progress.take()) && !self.rest() {
+                return None;
             }
         }
     }
@@ -62,21 +60,21 @@ impl Local {
             self.flush();
             self.poll(p);
         }
-        if tick.is_multiple_of(FAIR_TICK) {
-            // Not again before the next run.
-            if let Some(g) = self.shared.global.take(0, |_| {}) {
-                return Some(g);
-            }
-            if self.shared.is_wanted() && self.serve_wanting() {
-                return None;
-            }
+        if tick.is_multiple_of(FAIR_TICK)
+            && let Some(g) = self.shared.global.take(0, |_| {})
+        {
+            return Some(g);
+        }
+        // At another tick, so that neither keeps the other from its turn.
+        if tick % FAIR_TICK == FAIR_TICK / 2 && self.shared.is_wanted() && self.serve_wanting() {
+            return None;
         }
         self.own(p, tick)
     }
 
     /// The M's bound goroutines and the P's free ones, taking turns.
     fn own(&self, p: &P, tick: u32) -> Option<Arc<G>> {
-        if tick % 2 == 0 {
+        if tick.is_multiple_of(2) {
             self.pop_bound().or_else(|| self.pop_free(p))
         } else {
             self.pop_free(p).or_else(|| self.pop_bound())
@@ -96,9 +94,8 @@ impl Local {
 
     /// The rest of Go's order, once the P's own queues are empty.
     fn look_around(&self, p: &P) -> Option<Arc<G>> {
-        if self.p().is_none() {
-            return None;
-        }
+        // Given up just now to an M that wants one?
+        self.p()?;
         let share = (self.shared.global.len() / self.shared.procs()).min(QUEUE / 2);
         let more = |g| p.queue.push(g, |half| self.shared.global.extend(half));
         if let Some(g) = self.shared.global.take(share, more) {

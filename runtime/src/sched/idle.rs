@@ -347,6 +347,8 @@ impl Local {
         };
         let p = self.release();
         crate::p::count(&self.shared.ps[p].handoffs);
+        // The M that gets it runs something before it serves the next.
+        self.shared.ps[p].advance();
         self.shared.order_run(&mut idle, &m, p, false);
         // Until `rest` this M counts as running: who fills its inbox leaves it
         // to the look that `rest` takes.
@@ -496,7 +498,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
             m::with_local(|local| {
                 local
                     .expect("a bound goroutine stays on its M")
-                    .leave_blocking()
+                    .leave_blocking();
             });
         }
     }

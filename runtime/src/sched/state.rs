@@ -29,8 +29,6 @@ impl Mark {
     pub(crate) const EXPIRED: Mark = Mark(8);
     /// The runtime shuts down. This one stays.
     pub(crate) const CANCELLED: Mark = Mark(16);
-    /// No mark.
-    pub(crate) const NONE: Mark = Mark(0);
 
     /// Whether all of `other` is in this.
     pub(crate) fn has(self, other: Mark) -> bool {

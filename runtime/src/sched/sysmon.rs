@@ -37,12 +37,18 @@ impl Bell {
         }
     }
 
-    /// Sleeps while `idle` says so.
-    fn sleep_while(&self, idle: impl Fn() -> bool) {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Sleeps until it is rung, if `idle` still says so.
+    ///
+    /// Ringing happens under the lock of the idle lists, which `idle` takes:
+    /// so `idle` is asked without the bell's lock. Whoever ends the idleness
+    /// after the answer sees `asleep`, and rings.
+    fn sleep_if(&self, idle: impl Fn() -> bool) {
         self.asleep.store(true, Ordering::SeqCst);
-        while self.asleep.load(Ordering::SeqCst) && idle() {
-            lock = self.rung.wait(lock).unwrap_or_else(PoisonError::into_inner);
+        if idle() {
+            let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.asleep.load(Ordering::SeqCst) {
+                lock = self.rung.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            }
         }
         self.asleep.store(false, Ordering::SeqCst);
     }
@@ -55,7 +61,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if shared.all_idle() && shared.in_use() == 0 {
             shared
                 .sysmon
-                .sleep_while(|| shared.all_idle() && shared.in_use() == 0 && !shared.exiting());
+                .sleep_if(|| shared.all_idle() && shared.in_use() == 0 && !shared.exiting());
             ticks.fill(None);
         }
         std::thread::sleep(PERIOD);
