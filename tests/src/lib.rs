@@ -12,6 +12,7 @@ pub mod http;
 pub mod inject;
 pub mod lab;
 pub mod netns;
+pub mod nobody;
 pub mod pattern;
 pub mod process;
 pub mod server;

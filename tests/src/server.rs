@@ -141,6 +141,17 @@ impl Server<'_> {
             .unwrap_or_else(|err| panic!("{err}: {}", String::from_utf8_lossy(&reply.body)))
     }
 
+    /// The sum of the counters called `name`, of all queues.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.counters();
+        sum_named(&counters, name)
+            .unwrap_or_else(|| panic!("no counter called {name} in {counters:#}"))
+    }
+
     /// The program itself.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
@@ -154,5 +165,21 @@ impl Server<'_> {
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.daemon.signal(Signal::TERM);
         self.daemon.wait()
+    }
+}
+
+/// Adds up the members called `name`, wherever they are in `value`.
+fn sum_named(value: &Value, name: &str) -> Option<u64> {
+    let sum = |values: &mut dyn Iterator<Item = Option<u64>>| values.flatten().reduce(|a, b| a + b);
+    match value {
+        Value::Array(values) => sum(&mut values.iter().map(|value| sum_named(value, name))),
+        Value::Object(members) => sum(&mut members.iter().map(|(key, value)| {
+            if key == name {
+                value.as_u64()
+            } else {
+                sum_named(value, name)
+            }
+        })),
+        _ => None,
     }
 }
