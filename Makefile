@@ -68,6 +68,10 @@ demo: ## Follow one request through the fourteen stages
 bench: deps-bench build ## Compare with Go, side by side (root)
 	benches/run
 
+.PHONY: callgrind
+callgrind: deps-bench build ## Count the instructions of a request (root)
+	benches/callgrind
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	cargo clean

@@ -111,6 +111,7 @@ fn stream_comes_in_chunks() {
     client.head().unwrap();
     let framed = String::from_utf8(client.rest().unwrap()).unwrap();
     let sizes = framed
+        .trim_end()
         .split("\r\n")
         .step_by(2)
         .map(|size| usize::from_str_radix(size, 16).expect("a chunk's size"))
