@@ -8,7 +8,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the tests call, as command:Debian package.
 TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
-	tcpdump:tcpdump setpriv:util-linux
+	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
 	python3:python3 taskset:util-linux
@@ -51,7 +51,7 @@ lint: ## Formatting and clippy, warnings are errors
 .PHONY: loom
 loom: ## Model-check the runtime's lock-free parts, every interleaving
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test -p wirepath-runtime --release --lib loom
+		cargo test -p wirepath-runtime --release --lib
 
 # The end-to-end tests need root, or skip; here a skip is a failure.
 .PHONY: test

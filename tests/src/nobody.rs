@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, io};
 
 use crate::bin;
+use crate::netns::Netns;
 
 /// The ids of the user and group `nobody` on Linux (`overflowuid`).
 const NOBODY: u32 = 65534;
@@ -40,20 +41,33 @@ impl Nobody {
         &self.dir
     }
 
-    fn program(&self) -> PathBuf {
+    /// The copy of the `wirepath` command.
+    pub fn program(&self) -> PathBuf {
         self.dir.join("wirepath")
     }
 
-    /// Adds to `command` what runs `wirepath` as that user, in its folder.
-    /// Give `setpriv` as the command, or what will start it.
-    pub fn wirepath<'a>(&self, setpriv: &'a mut Command) -> &'a mut Command {
+    /// A command that runs another, to be added as arguments, as that user in
+    /// its folder.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        self.lower(&mut command);
+        command
+    }
+
+    /// As [`Nobody::command`], inside a namespace.
+    pub fn command_in(&self, net: &Netns) -> Command {
+        let mut command = net.command("setpriv");
+        self.lower(&mut command);
+        command
+    }
+
+    fn lower(&self, setpriv: &mut Command) {
         setpriv
             .arg(format!("--reuid={NOBODY}"))
             .arg(format!("--regid={NOBODY}"))
             .arg("--clear-groups")
-            .arg(self.program())
             .env("HOME", &self.dir)
-            .current_dir(&self.dir)
+            .current_dir(&self.dir);
     }
 }
 

@@ -57,7 +57,36 @@ fn as_root() {
 fn as_nobody() {
     let _lab = lab!(bare "demo_as_nobody");
     let nobody = Nobody::new().unwrap();
-    let mut setpriv = Command::new("setpriv");
-    nobody.wirepath(&mut setpriv).arg("demo");
-    check_demo(process::run(&mut setpriv), nobody.dir());
+    let mut demo = nobody.command();
+    demo.arg(nobody.program()).arg("demo");
+    check_demo(process::run(&mut demo), nobody.dir());
+}
+
+#[test]
+fn where_namespaces_are_forbidden() {
+    let _lab = lab!(bare "demo_where_namespaces_are_forbidden");
+    let nobody = Nobody::new().unwrap();
+    // A user namespace with limits of its own, set to none.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces
+        echo 0 > /proc/sys/user/max_net_namespaces
+        exec \"$@\"";
+    let mut demo = nobody.command();
+    demo.args([
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+    ]);
+    demo.arg(nobody.program()).arg("demo");
+    let finished = process::run(&mut demo);
+    let said = format!("{}{}", finished.text(), finished.stderr);
+    assert!(
+        said.contains("namespace"),
+        "it says what was refused: {said}"
+    );
+    assert!(said.contains("cable"), "it goes on over the cable: {said}");
+    check_demo(finished, nobody.dir());
 }

@@ -85,8 +85,8 @@ fn a_name_that_is_another_kind_of_interface() {
 fn one_who_lacks_the_right() {
     let lab = lab!(bare "one_who_lacks_the_right");
     let nobody = Nobody::new().unwrap();
-    let mut command = lab.net().command("setpriv");
-    nobody.wirepath(&mut command);
+    let mut command = nobody.command_in(lab.net());
+    command.arg(nobody.program());
     command.args(["serve", "--tap", "wp0", "--addr", "10.0.0.2/24"]);
     check_refused(&process::run(&mut command), "wp0");
 }
