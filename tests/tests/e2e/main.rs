@@ -24,6 +24,7 @@ mod connections;
 mod curl;
 mod deadlines;
 mod demo;
+mod files;
 mod keep_alive;
 mod lab;
 mod ping;
