@@ -125,7 +125,7 @@ fn a_panic_leaves_the_others_alone() {
 #[test]
 fn slow_heads_and_idle_connections_come_to_an_end() {
     let lab = Lab::new();
-    let soon = Duration::from_millis(30);
+    let soon = Duration::from_millis(400);
     let builder = Server::builder(demo())
         .read_header_timeout(soon)
         .idle_timeout(soon);
