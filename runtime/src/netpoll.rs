@@ -125,7 +125,7 @@ impl Netpoll {
     pub(crate) fn register(&self, desc: &PollDesc, fd: Fd, now: Nanos) -> io::Result<()> {
         let ready = self.stack()?.register(fd, desc.slot.token)?;
         let mut woken = Vec::new();
-        desc.notify(ready, now, &mut woken);
+        desc.notify(ready, &mut woken);
         woken.iter().for_each(Parker::unpark);
         Ok(())
     }
@@ -229,7 +229,7 @@ impl PollDesc {
     }
 
     /// An edge from the mechanism: takes the waiters whom it concerns.
-    pub(crate) fn notify(&self, ready: Ready, now: Nanos, woken: &mut Vec<Parker>) {
+    pub(crate) fn notify(&self, ready: Ready, woken: &mut Vec<Parker>) {
         for (dir, cause) in [
             (Dir::Read, Ready::READ | Ready::HANGUP),
             (Dir::Write, Ready::WRITE | Ready::HANGUP),
@@ -239,7 +239,7 @@ impl PollDesc {
             }
             if let Some(waiter) = self.side(dir).word.notify() {
                 if trace::enabled() {
-                    self.trace_ready(&waiter, now);
+                    self.trace_ready(&waiter);
                 }
                 woken.push(waiter);
             }
@@ -247,8 +247,8 @@ impl PollDesc {
     }
 
     #[cold]
-    fn trace_ready(&self, waiter: &Parker, now: Nanos) {
-        let mut event = trace::Event::new(now, Stage::GReady, self.fd.raw());
+    fn trace_ready(&self, waiter: &Parker) {
+        let mut event = trace::Event::new(clock::now(), Stage::GReady, self.fd.raw());
         event.actor = Actor {
             g: waiter.goroutine_id(),
             ..Actor::default()

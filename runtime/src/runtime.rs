@@ -143,6 +143,11 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    /// The runtime of the goroutine that calls; None outside of any.
+    pub fn current() -> Option<Handle> {
+        sched::current_runtime().map(|shared| Handle { shared })
+    }
+
     /// As [`crate::go`].
     #[track_caller]
     pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

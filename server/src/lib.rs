@@ -23,3 +23,4 @@ pub use response::{
     HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use wirepath_runtime as runtime;

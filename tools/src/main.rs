@@ -1,2 +1,60 @@
 //! The `wirepath` command.
-fn main() {}
+//!
+//! Each subcommand is a module. What goes wrong before a server runs is one
+//! line that says what failed, why and what to do, with exit code 2.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod demo;
+mod device;
+mod failure;
+mod serve;
+mod signals;
+mod site;
+
+/// An HTTP server with no kernel socket under it, and the tools to watch it.
+#[derive(Parser)]
+#[command(name = "wirepath", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log more to stderr; twice for every detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow one request from the ring to its handler and back; needs no root.
+    Demo(demo::Options),
+    /// Serve HTTP on a TAP device.
+    Serve(serve::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .init();
+    let (name, outcome) = match cli.command {
+        Command::Demo(options) => ("demo", demo::run(&options)),
+        Command::Serve(options) => ("serve", serve::run(&options)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("wirepath {name}: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

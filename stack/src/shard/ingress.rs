@@ -78,7 +78,7 @@ impl Shard {
         match self.flows.get(&key) {
             Some(&slot) => {
                 if trace::enabled() {
-                    self.trace_arrival(frame, slot);
+                    self.trace_arrival(frame, segment, slot);
                 }
                 self.segment_of_flow(now, frame, segment, slot);
             }
@@ -89,12 +89,16 @@ impl Shard {
     /// Stages `nic.rx`, `driver.poll` and `flow.lookup`, told once the flow is
     /// known.
     #[cold]
-    fn trace_arrival(&mut self, frame: &Frame, slot: u32) {
+    fn trace_arrival(&mut self, frame: &Frame, segment: &Segment, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
         let flow = conn.fd.raw();
-        let event = |at, stage| trace::emit(trace::Event::new(at, stage, flow).frame(frame.len()));
+        let offset = conn.offset_of(segment, conn.received());
+        let event = |at, stage| {
+            let event = trace::Event::new(at, stage, flow).frame(frame.len());
+            trace::emit(event.bytes(offset, segment.payload_len));
+        };
         if let Some(at) = frame.meta.rx_at {
             event(at, Stage::NicRx);
         }
@@ -325,7 +329,7 @@ impl Shard {
         self.flows.insert(key, slot);
         self.timers.arm(slot, now + timeouts::SOON);
         if trace::enabled() {
-            self.trace_arrival(frame, slot);
+            self.trace_arrival(frame, segment, slot);
         }
         self.mark_dirty(slot);
     }
@@ -423,11 +427,17 @@ impl Conn {
         }
     }
 
-    #[cold]
-    fn trace_ingress(&self, segment: &Segment, received: u64, frame_len: usize) {
+    /// The offset in the stream of a segment's first byte, when `received`
+    /// bytes had come in order before it.
+    fn offset_of(&self, segment: &Segment, received: u64) -> u64 {
         let first = self.irs.wrapping_add(1).wrapping_add(received as u32);
         let ahead = segment.seq.wrapping_sub(first).cast_signed();
-        let offset = received.saturating_add_signed(ahead.into());
+        received.saturating_add_signed(ahead.into())
+    }
+
+    #[cold]
+    fn trace_ingress(&self, segment: &Segment, received: u64, frame_len: usize) {
+        let offset = self.offset_of(segment, received);
         let event = trace::Event::new(clock::now(), Stage::TcpIngress, self.fd.raw());
         trace::emit(event.bytes(offset, segment.payload_len).frame(frame_len));
     }

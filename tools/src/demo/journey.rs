@@ -1,0 +1,274 @@
+//! One request's way through the fourteen stages, told from trace events.
+
+use std::fmt;
+
+use wirepath_driver::trace::{Event, Stage};
+use wirepath_driver::{Nanos, QueueInfo};
+
+/// The events that one request owns: of each stage, the first that belongs to
+/// it.
+///
+/// The request owns a range of its connection's stream in, and its response one
+/// of the stream out. Events without a byte range
+/// (readiness, scheduling) belong to it by the flow, the goroutine and the
+/// order in time.
+pub struct Journey {
+    steps: Vec<(Stage, Option<Event>)>,
+    /// When the frame with the request was first seen.
+    start: Nanos,
+    sees_nic_rx: bool,
+    sees_nic_done: bool,
+    device: String,
+}
+
+impl Journey {
+    /// The journey of the request of `flow` whose first byte is at `offset` of
+    /// the stream in, among `events` (by time); None when the trace does not
+    /// hold it.
+    pub fn of_request(
+        events: &[Event],
+        flow: u64,
+        offset: u64,
+        device: &QueueInfo,
+    ) -> Option<Journey> {
+        let find = |stage: Stage, from: Nanos, fits: &dyn Fn(&Event) -> bool| {
+            events
+                .iter()
+                .find(|e| e.stage == stage && e.at >= from && fits(e))
+                .copied()
+        };
+        let mine = |e: &Event| e.flow == flow;
+        let my_bytes = |e: &Event| e.flow == flow && e.len > 0;
+
+        let carried = |e: &Event| my_bytes(e) && e.offset == offset;
+        let ingress = find(Stage::TcpIngress, Nanos::ZERO, &carried)?;
+        let ready = find(Stage::FdReady, ingress.at, &mine)?;
+        let g_ready = find(Stage::GReady, ready.at, &mine)?;
+        let runs = |e: &Event| e.actor.g == g_ready.actor.g;
+        let read = find(Stage::ConnRead, g_ready.at, &carried)?;
+        let write = find(Stage::ConnWrite, read.at, &my_bytes)?;
+        let out = |e: &Event| my_bytes(e) && e.offset == write.offset;
+        let at = |stage| match stage {
+            Stage::NicRx | Stage::DriverPoll | Stage::FlowLookup => {
+                find(stage, Nanos::ZERO, &carried)
+            }
+            Stage::TcpIngress => Some(ingress),
+            Stage::FdReady => Some(ready),
+            Stage::GReady => Some(g_ready),
+            Stage::GRun => find(stage, g_ready.at, &runs),
+            Stage::ConnRead => Some(read),
+            Stage::ConnWrite => Some(write),
+            Stage::TcpSegment | Stage::NicTx | Stage::DriverKick | Stage::NicDone => {
+                find(stage, write.at, &out)
+            }
+            Stage::HttpHandler => find(stage, read.at, &mine),
+        };
+        let steps: Vec<_> = Stage::ALL
+            .iter()
+            .map(|stage| (*stage, at(*stage)))
+            .collect();
+        let start = steps.iter().find_map(|(_, event)| event.map(|e| e.at))?;
+        Some(Journey {
+            steps,
+            start,
+            sees_nic_rx: device.sees_nic_rx,
+            sees_nic_done: device.sees_nic_done,
+            device: device.name.clone(),
+        })
+    }
+
+    /// Why a stage has no event.
+    fn absence(&self, stage: Stage) -> String {
+        let kind = self.device.split(' ').next().unwrap_or("device");
+        match stage {
+            Stage::NicRx if !self.sees_nic_rx => {
+                format!("not visible on {kind}: a frame is first seen when read(2) returns it")
+            }
+            Stage::NicDone if !self.sees_nic_done => {
+                format!("not visible on {kind}: write(2) is kick and completion in one")
+            }
+            _ => "not in the trace".to_owned(),
+        }
+    }
+}
+
+/// What a stage did, in a few words.
+fn words(event: &Event) -> String {
+    let bytes = |what: &str| {
+        let end = event.offset + u64::from(event.len);
+        format!("bytes {}..{end} {what}", event.offset)
+    };
+    match event.stage {
+        Stage::NicRx => format!("frame of {} bytes in the RX ring", event.frame_len),
+        Stage::DriverPoll => format!("frame of {} bytes taken off the ring", event.frame_len),
+        Stage::FlowLookup => format!("4-tuple is fd {}", event.fd_number()),
+        Stage::TcpIngress => bytes("of the stream processed by smoltcp"),
+        Stage::FdReady => format!(
+            "fd {} readable, {} bytes queued",
+            event.fd_number(),
+            event.len
+        ),
+        Stage::GReady => format!("netpoll made goroutine {} runnable", event.actor.g),
+        Stage::GRun => "picked and run".to_owned(),
+        Stage::ConnRead => bytes("copied to the goroutine"),
+        Stage::ConnWrite => bytes("into the send buffer"),
+        Stage::TcpSegment => bytes("cut into a segment"),
+        Stage::NicTx => format!("frame of {} bytes in the TX ring", event.frame_len),
+        Stage::DriverKick => format!("frame of {} bytes handed to the device", event.frame_len),
+        Stage::NicDone => format!("frame of {} bytes back in the pool", event.frame_len),
+        Stage::HttpHandler => {
+            format!(
+                "from head parsed to last byte written: {}",
+                micros(event.dur_ns)
+            )
+        }
+    }
+}
+
+fn micros(ns: u64) -> String {
+    format!("{}.{:01} µs", ns / 1_000, ns % 1_000 / 100)
+}
+
+/// Who ran: goroutine, P and M, as far as known.
+fn who(event: &Event) -> String {
+    let actor = event.actor;
+    let part = |letter: char, n: u64| {
+        if n == 0 {
+            "-".to_owned()
+        } else {
+            format!("{letter}{n}")
+        }
+    };
+    // P and M count from 0, and 0 in a trace says «none».
+    let small = |letter: char, n: u16| match n.checked_sub(1) {
+        Some(n) => format!("{letter}{n}"),
+        None => "-".to_owned(),
+    };
+    format!(
+        "{:<5}{:<4}{:<4}",
+        part('G', actor.g),
+        small('P', actor.p),
+        small('M', actor.m)
+    )
+}
+
+impl fmt::Display for Journey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "     {:<13}{:>11}{:>11}   {:<13}",
+            "stage", "at", "step", "G    P   M"
+        )?;
+        let mut last = self.start;
+        for (stage, event) in &self.steps {
+            write!(f, "{:>3}  {:<13}", *stage as u8, stage.name())?;
+            match event {
+                None => writeln!(
+                    f,
+                    "{:>11}{:>11}   {:<13}{}",
+                    "",
+                    "",
+                    "",
+                    self.absence(*stage)
+                )?,
+                Some(event) => {
+                    let at = micros(event.at.0.saturating_sub(self.start.0));
+                    // The handler's end is no step of the way: it spans 8 and 9.
+                    let step = if *stage == Stage::HttpHandler {
+                        String::new()
+                    } else {
+                        let step = micros(event.at.0.saturating_sub(last.0));
+                        last = event.at;
+                        format!("+{step}")
+                    };
+                    writeln!(f, "{at:>11}{step:>11}   {}{}", who(event), words(event))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wirepath_driver::trace::Actor;
+
+    const FLOW: u64 = 1 << 32 | 3;
+
+    fn info(sees: bool) -> QueueInfo {
+        QueueInfo {
+            name: "TAP wp0".into(),
+            mtu: 1500,
+            sees_nic_rx: sees,
+            sees_nic_done: sees,
+        }
+    }
+
+    fn events() -> Vec<Event> {
+        let g = Actor { g: 7, p: 1, m: 1 };
+        let on = |at, stage| Event::new(Nanos(at), stage, FLOW);
+        vec![
+            // The handshake: no bytes of the stream.
+            on(1_000, Stage::DriverPoll),
+            on(1_100, Stage::TcpIngress),
+            // Somebody else.
+            Event::new(Nanos(1_500), Stage::TcpIngress, 99).bytes(0, 5),
+            on(2_000, Stage::DriverPoll).bytes(0, 80).frame(134),
+            on(2_200, Stage::FlowLookup).bytes(0, 80),
+            on(2_700, Stage::TcpIngress).bytes(0, 80),
+            on(2_900, Stage::FdReady),
+            Event {
+                actor: g,
+                ..on(3_000, Stage::GReady)
+            },
+            Event {
+                actor: g,
+                ..Event::new(Nanos(3_200), Stage::GRun, 0)
+            },
+            Event {
+                actor: g,
+                ..on(3_400, Stage::ConnRead).bytes(0, 80)
+            },
+            Event {
+                actor: g,
+                ..on(4_400, Stage::ConnWrite).bytes(0, 130)
+            },
+            Event {
+                actor: g,
+                dur_ns: 900,
+                ..on(4_500, Stage::HttpHandler)
+            },
+            on(5_000, Stage::TcpSegment).bytes(0, 130),
+            on(5_100, Stage::NicTx).bytes(0, 130).frame(184),
+            on(9_100, Stage::DriverKick).bytes(0, 130).frame(184),
+        ]
+    }
+
+    #[test]
+    fn a_journey_owns_its_events_and_invents_none() {
+        let journey = Journey::of_request(&events(), FLOW, 0, &info(false)).unwrap();
+        assert_eq!(journey.start, Nanos(2_000));
+        let ingress = journey.steps[3].1.expect("an event of tcp.ingress");
+        assert_eq!(ingress.at, Nanos(2_700));
+        let text = journey.to_string();
+        assert!(
+            text.contains("not visible on TAP: a frame is first seen"),
+            "{text}"
+        );
+        assert!(
+            text.contains("write(2) is kick and completion in one"),
+            "{text}"
+        );
+        assert!(text.contains("G7   P0  M0"), "{text}");
+        assert!(text.contains("+4.0 µs"), "{text}");
+        assert_eq!(text.lines().count(), 15);
+    }
+
+    #[test]
+    fn a_flow_without_a_request_has_no_journey() {
+        assert!(Journey::of_request(&events()[..2], FLOW, 0, &info(true)).is_none());
+        assert!(Journey::of_request(&events(), 5, 0, &info(true)).is_none());
+        assert!(Journey::of_request(&events(), FLOW, 80, &info(true)).is_none());
+    }
+}

@@ -1,0 +1,235 @@
+//! `wirepath demo`: one request, from the ring to its handler and back.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use wirepath::Server;
+use wirepath::runtime::{self, Runtime, net};
+use wirepath_driver::cable::{CableOptions, cable};
+use wirepath_driver::trace::{self, Stage};
+use wirepath_stack::{Cidr, Config};
+
+use crate::device::{self, Attachment};
+use crate::failure::Failure;
+use crate::site;
+
+mod journey;
+mod namespace;
+
+use journey::Journey;
+
+/// Options of `wirepath demo`.
+#[derive(Args)]
+pub struct Options {
+    /// Where to leave the capture.
+    #[arg(long, value_name = "FILE", default_value = "demo.pcapng")]
+    pcap: PathBuf,
+    /// Use the in-memory cable even where a TAP could be had.
+    #[arg(long)]
+    cable: bool,
+}
+
+const TAP: &str = "wp0";
+const SERVER: &str = "10.0.0.2/24";
+const SERVER_6: &str = "fd00::2/64";
+const CLIENT: &str = "10.0.0.1/24";
+const PORT: u16 = 80;
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 10.0.0.2\r\nUser-Agent: demo\r\n\r\n";
+/// A client that waits longer has met a bug.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn cidr(text: &str) -> Cidr {
+    text.parse()
+        .expect("the demo's own addresses are well formed")
+}
+
+fn server_addr() -> SocketAddr {
+    SocketAddr::new(cidr(SERVER).addr, PORT)
+}
+
+/// Runs the demo on a TAP, or says why that cannot be and uses the cable.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let pcap = std::path::absolute(&options.pcap)
+        .map_err(|e| Failure::refused(format!("--pcap {}: {e}", options.pcap.display())))?;
+    if options.cable {
+        return on_cable(&pcap);
+    }
+    match tap_in_namespace(&pcap) {
+        Ok(attachment) => {
+            println!(
+                "A request on its way from the kernel's TCP through the TAP {TAP}, in a network\n\
+                 namespace of its own, to a handler and back:\n"
+            );
+            show(attachment, &pcap, ask_from_kernel)
+        }
+        Err(refusal) => {
+            println!("No TAP here: {refusal}.\n");
+            on_cable(&pcap)
+        }
+    }
+}
+
+/// Enters the namespace, makes the TAP there and gives the kernel its end.
+/// An error is something that the machine refuses and a person may allow.
+fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
+    let setup = |e: namespace::NamespaceError| Failure::setup(&e);
+    namespace::enter().map_err(setup)?;
+    let attachment = device::attach_tap(&device::TapRequest {
+        name: TAP,
+        addrs: &[cidr(SERVER), cidr(SERVER_6)],
+        gateways: &[],
+        mac: None,
+        pcap: Some(pcap),
+    })?;
+    let kernel = namespace::Rtnetlink::open().map_err(setup)?;
+    let index = namespace::index_of(TAP).map_err(setup)?;
+    kernel.set_up(index).map_err(setup)?;
+    kernel.add_addr(index, cidr(CLIENT)).map_err(setup)?;
+    Ok(attachment)
+}
+
+fn on_cable(pcap: &Path) -> Result<(), Failure> {
+    println!(
+        "A request on its way from a client on a second stack of ours, over an in-memory\n\
+         cable, to a handler and back:\n"
+    );
+    let (near, far) = cable(CableOptions::default()).map_err(|e| Failure::setup(&e))?;
+    let config = |text| Config::new(device::mac_for(text), vec![cidr(text)]);
+    let attachment = Attachment::new(Box::new(near), config(SERVER), Some(pcap))?;
+    let client = Attachment::new(Box::new(far), config(CLIENT), None)?;
+    let client_runtime = Runtime::builder()
+        .stack(client.stack)
+        .max_procs(1)
+        .build()
+        .map_err(|e| Failure::setup(&e))?;
+    show(attachment, pcap, move || {
+        let asked = client_runtime.run(|| {
+            let mut stream = net::TcpStream::connect(server_addr())?;
+            stream.set_deadline(Some(runtime::now() + PATIENCE));
+            ask(&mut stream)
+        });
+        client_runtime.shutdown(Duration::from_secs(1));
+        asked
+            .map_err(|_| Failure::running("the client panicked; this is a bug"))?
+            .map_err(unanswered)
+    })
+}
+
+/// What the client saw.
+struct Answers {
+    /// The last answer.
+    text: String,
+    /// From its last byte sent to the last received: of the first request, and
+    /// of the second.
+    took: [Duration; 2],
+}
+
+fn unanswered(error: std::io::Error) -> Failure {
+    Failure::running(format!("the request was not answered: {error}"))
+}
+
+fn ask_from_kernel() -> Result<Answers, Failure> {
+    let asked = || {
+        let mut stream = TcpStream::connect_timeout(&server_addr(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        ask(&mut stream)
+    };
+    asked().map_err(unanswered)
+}
+
+/// Sends two requests on one connection, the second once the first is answered.
+fn ask(stream: &mut (impl Read + Write)) -> std::io::Result<Answers> {
+    let (_, first) = ask_once(stream)?;
+    // Until the server's goroutine waits for its next request, as a keep-alive
+    // connection's does nearly always.
+    std::thread::sleep(Duration::from_millis(20));
+    let (text, second) = ask_once(stream)?;
+    Ok(Answers {
+        text,
+        took: [first, second],
+    })
+}
+
+/// Sends one request and reads the answer up to the end of its body.
+fn ask_once(stream: &mut (impl Read + Write)) -> std::io::Result<(String, Duration)> {
+    stream.write_all(REQUEST)?;
+    let sent_at = Instant::now();
+    let mut answer = Vec::new();
+    let mut buf = [0; 4096];
+    while !answer.ends_with(b"Hello, World!\n") {
+        match stream.read(&mut buf)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => answer.extend_from_slice(&buf[..n]),
+        }
+    }
+    let took = sent_at.elapsed();
+    Ok((String::from_utf8_lossy(&answer).into_owned(), took))
+}
+
+/// Serves the demo site, has `client` ask, and tells the second request's way.
+fn show(
+    attachment: Attachment,
+    pcap: &Path,
+    client: impl FnOnce() -> Result<Answers, Failure>,
+) -> Result<(), Failure> {
+    trace::enable(1 << 14);
+    let runtime = Runtime::builder()
+        .stack(attachment.stack.clone())
+        .build()
+        .map_err(|e| Failure::setup(&e))?;
+    let server = Server::new(site::mux(|| serde_json::Value::Null));
+    let (serving, ready) = std::sync::mpsc::channel();
+    let main = {
+        let server = server.clone();
+        runtime.go(move || {
+            let listener = net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT)))?;
+            // The other end waits just below; it is gone only when it panicked.
+            let _ = serving.send(());
+            server.serve(listener).map_err(std::io::Error::other)
+        })
+    };
+    if ready.recv().is_err() {
+        return Err(Failure::running("the server did not start; this is a bug"));
+    }
+    let answers = client()?;
+    let closing = server.clone();
+    // A panic of either would show in the trace that is told below.
+    let _ = runtime
+        .go(move || closing.shutdown(Duration::from_secs(1)))
+        .join();
+    let _ = main.join();
+    trace::disable();
+    runtime.shutdown(Duration::from_secs(1));
+    tell(&answers, &attachment)?;
+    attachment.finish()?;
+    println!("Open it with Wireshark, or: tshark -r {}", pcap.display());
+    Ok(())
+}
+
+fn tell(answers: &Answers, attachment: &Attachment) -> Result<(), Failure> {
+    let snapshot = trace::snapshot();
+    // One connection: the flow is that of the handler.
+    let handled = snapshot
+        .events
+        .iter()
+        .find(|e| e.stage == Stage::HttpHandler);
+    let journey = handled
+        .and_then(|e| {
+            let offset = REQUEST.len() as u64;
+            Journey::of_request(&snapshot.events, e.flow, offset, &attachment.device)
+        })
+        .ok_or_else(|| Failure::running("the trace does not hold the request; this is a bug"))?;
+    println!("{journey}");
+    let status = answers.text.lines().next().unwrap_or_default();
+    let [first, second] = answers.took.map(|took| took.as_nanos() as f64 / 1e3);
+    println!(
+        "The client sent {} bytes and had all {} of «{status}» {second:.1} µs later. It was the\n\
+         second request of its connection; the first, with everything cold, took {first:.1} µs.\n",
+        REQUEST.len(),
+        answers.text.len(),
+    );
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Putting devices, capture and stack together: what `serve` and `demo` share.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use wirepath_driver::capture::{CaptureFile, CaptureOptions};
+use wirepath_driver::tap::{Tap, TapOptions};
+use wirepath_driver::{Queue, QueueInfo};
+use wirepath_stack::{Cidr, Config, MacAddr, Stack};
+
+use crate::failure::Failure;
+
+/// A TAP to attach a stack to.
+pub struct TapRequest<'a> {
+    /// The device.
+    pub name: &'a str,
+    /// The stack's addresses.
+    pub addrs: &'a [Cidr],
+    /// Its next hops.
+    pub gateways: &'a [IpAddr],
+    /// Its Ethernet address, or else one made from the name.
+    pub mac: Option<MacAddr>,
+    /// Where to write what crosses the device.
+    pub pcap: Option<&'a Path>,
+}
+
+/// A stack on its device.
+pub struct Attachment {
+    /// The stack.
+    pub stack: Stack,
+    /// The device, as it describes itself.
+    pub device: QueueInfo,
+    capture: Option<(CaptureFile, PathBuf)>,
+}
+
+impl Attachment {
+    /// A stack over `queue`, captured when `pcap` says where to.
+    pub fn new(
+        mut queue: Box<dyn Queue>,
+        config: Config,
+        pcap: Option<&Path>,
+    ) -> Result<Attachment, Failure> {
+        let device = queue.info().clone();
+        let mut capture = None;
+        if let Some(path) = pcap {
+            let file = File::create(path).map_err(|e| {
+                let path = path.display();
+                Failure::refused(format!("cannot write the capture {path}: {e}"))
+            })?;
+            let file = CaptureFile::start(file, CaptureOptions::default())
+                .map_err(|e| Failure::setup(&e))?;
+            queue = Box::new(file.wrap(queue));
+            capture = Some((file, path.to_owned()));
+        }
+        let stack = Stack::new(config, vec![queue]).map_err(|e| Failure::setup(&e))?;
+        Ok(Attachment {
+            stack,
+            device,
+            capture,
+        })
+    }
+
+    /// Ends the capture, when there is one, and says what is in it.
+    pub fn finish(self) -> Result<(), Failure> {
+        let Some((file, path)) = self.capture else {
+            return Ok(());
+        };
+        let path = path.display();
+        let summary = file
+            .finish()
+            .map_err(|e| Failure::running(format!("the capture {path} is incomplete: {e}")))?;
+        println!(
+            "capture: {path}, {} frames, {} left out",
+            summary.written, summary.left_out
+        );
+        Ok(())
+    }
+}
+
+/// Opens a TAP and puts a stack on it.
+pub fn attach_tap(request: &TapRequest<'_>) -> Result<Attachment, Failure> {
+    let tap = Tap::open(&TapOptions::new(request.name)).map_err(|e| Failure::setup(&e))?;
+    let mac = request.mac.unwrap_or_else(|| mac_for(request.name));
+    let mut config = Config::new(mac, request.addrs.to_vec());
+    config.gateways = request.gateways.to_vec();
+    Attachment::new(Box::new(tap), config, request.pcap)
+}
+
+/// A locally administered address that is the same at every start, so that
+/// neighbours need not learn a new one (FNV-1a of the name).
+pub fn mac_for(name: &str) -> MacAddr {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let [_, _, a, b, c, d, e, f] = hash.to_be_bytes();
+    // Bit 1 of the first byte: locally administered; bit 0: a group.
+    MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
+}
+
+/// A JSON object of named numbers.
+pub fn object(each: impl FnOnce(&mut dyn FnMut(&'static str, u64))) -> Value {
+    let mut map = Map::new();
+    each(&mut |name, value| {
+        map.insert(name.to_owned(), value.into());
+    });
+    Value::Object(map)
+}
+
+/// As [`object`], of a list.
+pub fn named(list: Vec<(&'static str, u64)>) -> Value {
+    list.into_iter()
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .collect()
+}

@@ -1,0 +1,154 @@
+//! The demo site: a handler for each thing that a server must get right.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use serde_json::Value;
+use wirepath::http::StatusCode;
+use wirepath::runtime;
+use wirepath::{Request, ResponseWriter, ServeMux};
+
+/// `/stream` and `/sleep` take no more than this, so that a stranger's number
+/// keeps no goroutine for hours.
+const MAX_STREAM_LINES: u64 = 1_000_000;
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The body of `/big`, bytes.
+const BIG_LEN: usize = 1 << 20;
+
+/// The site's routes; `/debug/wirepath` answers with what `counters` gives.
+pub fn mux(counters: impl Fn() -> Value + Send + Sync + 'static) -> ServeMux {
+    let mut mux = ServeMux::new();
+    mux.handle_func("/{$}", hello);
+    mux.handle_func("/about", about);
+    mux.handle_func("/users/{id}", user);
+    mux.handle_func("POST /echo", echo);
+    mux.handle_func("/big", big);
+    mux.handle_func("/stream", stream);
+    mux.handle_func("/sleep", sleep);
+    mux.handle_func("/panic", |_: &mut ResponseWriter, _: &mut Request| {
+        panic!("the handler of /panic was asked to");
+    });
+    add_counters(&mut mux, counters);
+    mux
+}
+
+/// `/debug/wirepath` alone, for a server of files.
+pub fn add_counters(mux: &mut ServeMux, counters: impl Fn() -> Value + Send + Sync + 'static) {
+    mux.handle_func(
+        "GET /debug/wirepath",
+        move |w: &mut ResponseWriter, _: &mut Request| {
+            w.header("Content-Type", "application/json");
+            let text = format!("{:#}\n", counters());
+            answer(w, text.as_bytes());
+        },
+    );
+}
+
+/// Writes a body. An error means that the client is gone, which the server
+/// sees by itself.
+fn answer(w: &mut ResponseWriter, body: &[u8]) {
+    let _ = w.write_all(body);
+}
+
+fn hello(w: &mut ResponseWriter, _: &mut Request) {
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    answer(w, b"Hello, World!\n");
+}
+
+fn about(w: &mut ResponseWriter, _: &mut Request) {
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    answer(
+        w,
+        b"Wirepath: an HTTP server whose TCP, readiness, goroutines and HTTP all run in\n\
+          userspace. This page came through no kernel socket. /debug/wirepath counts what\n\
+          happened on the way.\n",
+    );
+}
+
+fn user(w: &mut ResponseWriter, r: &mut Request) {
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    let text = format!("user {}\n", r.path_value("id"));
+    answer(w, text.as_bytes());
+}
+
+fn echo(w: &mut ResponseWriter, r: &mut Request) {
+    let kind = r.header("Content-Type");
+    let kind = kind.as_deref().unwrap_or("application/octet-stream");
+    w.header("Content-Type", kind);
+    if let Some(len) = r.content_length() {
+        w.header("Content-Length", len.to_string());
+    }
+    let mut buf = [0; 16 * 1024];
+    loop {
+        match r.body.read(&mut buf) {
+            Ok(0) => return,
+            Ok(n) => {
+                if w.write_all(&buf[..n]).is_err() {
+                    return;
+                }
+            }
+            Err(e) => {
+                tracing::info!(error = %e, "the body of an echo ended early");
+                return;
+            }
+        }
+    }
+}
+
+fn big(w: &mut ResponseWriter, _: &mut Request) {
+    w.header("Content-Type", "application/octet-stream");
+    w.header("Content-Length", BIG_LEN.to_string());
+    // Every line of 64 bytes starts with its offset, so that a byte that went
+    // astray shows.
+    let mut line = [b'.'; 64];
+    line[63] = b'\n';
+    let mut chunk = Vec::with_capacity(16 * 1024);
+    for offset in (0..BIG_LEN).step_by(64) {
+        line[..10].copy_from_slice(format!("{offset:010}").as_bytes());
+        chunk.extend_from_slice(&line);
+        if chunk.len() == chunk.capacity() {
+            if w.write_all(&chunk).is_err() {
+                return;
+            }
+            chunk.clear();
+        }
+    }
+    answer(w, &chunk);
+}
+
+/// A number of the query, or what to answer instead.
+fn number(r: &Request, name: &str, default: u64, max: u64) -> Result<u64, String> {
+    let pairs = r.query().split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, text)) = pairs.into_iter().find(|(key, _)| *key == name) else {
+        return Ok(default);
+    };
+    text.parse()
+        .ok()
+        .filter(|n| *n <= max)
+        .ok_or_else(|| format!("{name} is a number from 0 to {max}"))
+}
+
+fn stream(w: &mut ResponseWriter, r: &mut Request) {
+    let lines = match number(r, "n", 10, MAX_STREAM_LINES) {
+        Ok(lines) => lines,
+        Err(why) => return wirepath::error(w, &why, StatusCode::BAD_REQUEST),
+    };
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    for i in 0..lines {
+        if writeln!(w, "line {i}").and_then(|()| w.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn sleep(w: &mut ResponseWriter, r: &mut Request) {
+    let max = u64::try_from(MAX_SLEEP.as_millis()).expect("a minute fits");
+    let ms = match number(r, "ms", 100, max) {
+        Ok(ms) => ms,
+        Err(why) => return wirepath::error(w, &why, StatusCode::BAD_REQUEST),
+    };
+    runtime::sleep(Duration::from_millis(ms));
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    let text = format!("slept {ms} ms\n");
+    answer(w, text.as_bytes());
+}
