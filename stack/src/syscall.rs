@@ -211,10 +211,6 @@ struct ShardCell {
     next_event: AtomicU64,
 }
 
-/// Flushes that one unlock serves for others, at most: whoever left the mark
-/// after that finds the lock free or another holder.
-const SERVED_FLUSHES: usize = 4;
-
 impl ShardCell {
     fn new(shard: Shard) -> ShardCell {
         let cell = ShardCell {
@@ -268,23 +264,24 @@ impl ShardCell {
 
     /// Serves flushes whose callers found the lock held.
     ///
-    /// The holder unlocks and then looks at the mark; the caller sets the mark
-    /// and then looks at the lock again. With a fence between the two steps on
-    /// either side at least one of them sees the other, so no mark is left
-    /// behind.
+    /// A holder unlocks and then looks at the mark; whoever leaves a mark then
+    /// tries the lock again. With a fence between the two steps on either side
+    /// at least one of them sees the other. The mark is taken only under the
+    /// lock, so one who fails to get it leaves it to the holder. Each round
+    /// serves a flush that another thread wanted since the round before, and no
+    /// thread wants a second one without something new to send.
     fn serve_pending(&self) {
-        for _ in 0..SERVED_FLUSHES {
+        loop {
             fence(Ordering::SeqCst);
             if self.pending.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            let now = Nanos(self.pending.swap(0, Ordering::AcqRel));
-            if now == Nanos::ZERO {
+            let served = self.try_with(|shard| match self.pending.swap(0, Ordering::Relaxed) {
+                0 => 0,
+                now => shard.flush(Nanos(now)),
+            });
+            if served.is_none() {
                 return;
-            }
-            if self.try_with(|shard| shard.flush(now)).is_none() {
-                // Another holds the lock and looks at the mark in its turn.
-                self.pending.store(now.0, Ordering::Release);
             }
         }
     }

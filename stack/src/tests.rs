@@ -2,6 +2,7 @@
 //! that remembers what crossed it. Time is virtual.
 
 mod deferred;
+mod device;
 mod handshake;
 mod hostile;
 mod outgoing;
@@ -39,6 +40,8 @@ struct WireState {
     /// Frames that each side sent, lost ones too, since last taken.
     log: [Vec<Vec<u8>>; 2],
     loss: Loss,
+    /// Whether a side's device is gone.
+    broken: [bool; 2],
     /// Frames that each side may still send.
     room: [usize; 2],
     pools: [FramePool; 2],
@@ -64,6 +67,7 @@ impl Wire {
             toward: Default::default(),
             log: Default::default(),
             loss: Box::new(|_, _| false),
+            broken: [false; 2],
             room: [usize::MAX; 2],
             pools: [pool(), pool()],
         })))
@@ -113,6 +117,9 @@ impl Queue for End {
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         let mut wire = self.wire.state();
+        if wire.broken[self.side] {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let mut taken = 0;
         while taken < BURST_FRAMES
             && let Some(bytes) = wire.toward[self.side].pop_front()

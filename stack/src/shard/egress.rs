@@ -21,7 +21,7 @@ const SEGMENTS_PER_FLUSH: usize = 16 * BURST_FRAMES;
 
 /// How far a connection's egress came.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// smoltcp has nothing more to send now.
     Done,
     /// It has, and its share is used up.
@@ -92,7 +92,7 @@ impl Shard {
     }
 
     /// Lets smoltcp cut segments from one connection's send buffer.
-    fn send_segments(&mut self, now: Nanos, slot: u32, budget: &mut usize) -> Progress {
+    pub(super) fn send_segments(&mut self, now: Nanos, slot: u32, budget: &mut usize) -> Progress {
         let Some(conn) = self.slots.conn(slot) else {
             return Progress::Done;
         };

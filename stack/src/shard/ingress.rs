@@ -166,7 +166,7 @@ impl Shard {
             self.settle(now, slot, was_reset);
         }
         if is_unwanted {
-            self.reset(slot);
+            self.reset(slot, now);
         }
         self.touch(slot);
         self.mark_dirty(slot);

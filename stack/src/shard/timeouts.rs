@@ -120,7 +120,7 @@ impl Shard {
         if conn.is_unanswered(now) || conn.keepalive_failed(now) {
             self.counters.timed_out += 1;
             self.fail(slot, Errno::TimedOut);
-            return self.reset(slot);
+            return self.reset(slot, now);
         }
         if matches!(conn.phase, Phase::Resolving { .. }) {
             if let Some(at) = conn.deadline {

@@ -11,6 +11,7 @@ use super::{Shard, timeouts};
 use crate::conn::{Conn, Marks, Phase};
 use crate::flow::Entry;
 use crate::listen::Listener;
+use crate::segment;
 use crate::syscall::{FlowInfo, ListenOptions, Ready, Shutdown};
 use crate::{Errno, Fd};
 
@@ -193,7 +194,7 @@ impl Shard {
         let is_over_limit = orphans >= MAX_ORPHANS;
         if with_reset || has_unread || is_over_limit {
             self.counters.orphans_over_limit += u64::from(is_over_limit);
-            return self.reset(slot);
+            return self.reset(slot, now);
         }
         conn.socket.get_mut().close();
         // It may have sent its FIN before, and wait for the peer's.
@@ -206,8 +207,18 @@ impl Shard {
     }
 
     /// Has smoltcp send a reset; the flush that does finishes the connection.
-    pub(super) fn reset(&mut self, slot: u32) {
-        if let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) {
+    pub(super) fn reset(&mut self, slot: u32, now: Nanos) {
+        let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
+            return;
+        };
+        // A peer that has not seen our handshake's final ACK would take the
+        // reset for a connection that never was, and its user would not learn
+        // of it.
+        if conn.state() == State::Established && conn.sent.flags & segment::SYN != 0 {
+            segment::set_timestamp_clock(now, self.timestamp_origin);
+            self.send_segments(now, slot, &mut 1);
+        }
+        if let Some(conn) = self.slots.conn(slot) {
             conn.socket.get_mut().abort();
             self.counters.resets_sent += 1;
             self.mark_dirty(slot);

@@ -85,3 +85,25 @@ fn ports_differ_and_are_dynamic() {
         assert!(port >= 49_152 && ports.insert(port));
     }
 }
+
+#[test]
+fn an_abort_right_after_the_handshake_is_learned_by_the_peers_user() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    // Another connection first, so that the neighbour is known.
+    net.dial(SERVER);
+    net.server.accept(listener, net.now).unwrap();
+    let fd = net
+        .client
+        .connect(0, SERVER.parse().unwrap(), net.now)
+        .unwrap();
+    net.flush(1);
+    net.poll(0);
+    net.flush(0);
+    net.poll(1);
+    assert_eq!(net.client.connect_result(fd), Ok(()));
+    net.client.abort(fd, net.now).unwrap();
+    net.settle();
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    assert_eq!(net.read(0, server, 1), Err(Errno::ConnectionReset));
+}
