@@ -1,4 +1,43 @@
 //! A Go-style HTTP server on goroutines.
+//!
+//! [`Server`] speaks HTTP/1.1 and 1.0 over the runtime's TCP streams;
+//! [`ServeMux`] chooses the handler; a handler is a plain function of a
+//! [`ResponseWriter`] and a [`Request`]. Names and rules are those of Go's
+//! `net/http`; where Go is lenient and request smuggling lives, this server
+//! refuses.
+//!
+//! ```no_run
+//! use std::io::Write;
+//! use std::time::Duration;
+//! use wirepath::{Request, ResponseWriter, ServeMux, Server};
+//! use wirepath_runtime::net::TcpListener;
+//!
+//! fn user(w: &mut ResponseWriter, r: &mut Request) {
+//!     let _ = writeln!(w, "user {}", r.path_value("id"));
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In a goroutine of a runtime:
+//! let mut mux = ServeMux::new();
+//! mux.handle_func("GET /users/{id}", user);
+//! let server = Server::builder(mux)
+//!     .idle_timeout(Duration::from_secs(30))
+//!     .build();
+//! server.serve(TcpListener::bind(([10, 0, 0, 2], 80))?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! `conn`: one connection, request after request. `request` and `response`:
+//! the two halves of an exchange. `mux`: patterns and routing. `server`:
+//! accepting and shutting down. `file`: files of a directory. Nothing here
+//! knows of the stack below the runtime; `conn` knows of a byte stream only
+//! through a small trait, so it is tested in memory.
+//!
+//! HTTP/2 is not spoken.
+
 #![forbid(unsafe_code)]
 
 mod conn;

@@ -507,6 +507,6 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
             let local = local.filter(|l| l.p().is_some());
             local.map(Local::enter_blocking).is_some()
         });
-    let _leave = entered.then_some(Leave);
+    let _leave = entered.then(|| Leave);
     f()
 }

@@ -397,13 +397,12 @@ impl Connection {
     /// Reads what a handler left of a body, if it is little: before the
     /// response, since a client may write all of its request before it reads.
     fn drain_body(&mut self) {
-        let wire = self.wire.clone();
         let body = &self.exchange().request.body;
         if !body.remains() {
             return;
         }
         let is_large = body.known_left() >= DRAIN_BYTES;
-        if is_large || wire.end_continue() || !self.exchange().response.persists() {
+        if is_large || self.wire.end_continue() || !self.exchange().response.persists() {
             self.exchange().response.close_after();
             return;
         }

@@ -6,8 +6,8 @@
 //! that is put there while the server looks. A link that stays below the root
 //! is followed.
 //!
-//! Reads of a file block the thread: a slow disk is felt by the other
-//! goroutines of that thread.
+//! Files are opened and read in `blocking`, so that a slow disk does not hold
+//! up other goroutines.
 
 mod range;
 
@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use http::{Method, StatusCode};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
+use wirepath_runtime::blocking;
 
 use crate::handler::Handler;
 use crate::path;
@@ -69,7 +70,7 @@ impl FileServer {
         // A pipe without a writer must not make the open wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let fd = openat2(&self.root, relative, flags, Mode::empty(), resolve)?;
+        let fd = blocking(|| openat2(&self.root, relative, flags, Mode::empty(), resolve))?;
         let file = File::from(fd);
         let metadata = file.metadata()?;
         if !metadata.is_file() && !metadata.is_dir() {
@@ -272,7 +273,7 @@ fn serve_file(
 fn copy(from: &mut impl Read, w: &mut ResponseWriter) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        match from.read(&mut chunk)? {
+        match blocking(|| from.read(&mut chunk))? {
             0 => return Ok(()),
             n => w.write_all(&chunk[..n])?,
         }
@@ -289,7 +290,7 @@ fn content_type(name: &[u8], file: &mut File) -> io::Result<String> {
         });
     }
     let mut start = Vec::with_capacity(512);
-    file.take(512).read_to_end(&mut start)?;
+    blocking(|| file.take(512).read_to_end(&mut start))?;
     Ok(detect_content_type(&start).to_owned())
 }
 

@@ -19,8 +19,8 @@ use super::target::{self, Target};
 /// Empty lines that a client may send before a request line (RFC 9112 §2.2
 /// asks for one; more are only a way to keep a server busy).
 const MAX_EMPTY_LINES: u8 = 2;
-/// Fields that are parsed without allocation.
-const FIELDS_ON_STACK: usize = 64;
+/// Fields that are parsed without allocation. A browser sends about 20.
+const FIELDS_ON_STACK: usize = 32;
 
 /// HTTP/1.x.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

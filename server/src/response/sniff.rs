@@ -104,12 +104,44 @@ const fn end_with(end: [u8; 2]) -> [u8; 36] {
     bytes
 }
 
+/// The bytes with which content that has a signature can begin, white space
+/// aside: most text is told from all the rest by its first byte.
+const FIRST_BYTES: [bool; 256] = first_bytes();
+
+const fn first_bytes() -> [bool; 256] {
+    let mut first = [false; 256];
+    let mut at = 0;
+    while at < RULES.len() {
+        match &RULES[at].0 {
+            Rule::Exact(bytes)
+            | Rule::Masked(_, bytes)
+            | Rule::Html(bytes)
+            | Rule::AfterSpace(bytes) => first[bytes[0] as usize] = true,
+            // A box that fits what is looked at has a size that begins with 0.
+            Rule::Mp4 => first[0] = true,
+            Rule::Text => {}
+        }
+        at += 1;
+    }
+    first
+}
+
 /// The MIME type of content that begins with `data`; at worst
 /// `application/octet-stream`.
 pub fn detect_content_type(data: &[u8]) -> &'static str {
     let data = &data[..data.len().min(SNIFF_BYTES)];
     let after_space = data.trim_ascii_start();
-    RULES
+    let begins = |data: &[u8]| {
+        data.first()
+            .is_some_and(|&byte| FIRST_BYTES[usize::from(byte)])
+    };
+    // The one signature that is not at the start begins with anything.
+    let may_be_font = data.get(34..36) == Some(b"LP");
+    let rules = match begins(data) || begins(after_space) || may_be_font {
+        true => RULES,
+        false => &RULES[RULES.len() - 1..],
+    };
+    rules
         .iter()
         .find(|(rule, _)| rule.matches(data, after_space))
         .map_or("application/octet-stream", |(_, kind)| kind)
@@ -118,7 +150,8 @@ pub fn detect_content_type(data: &[u8]) -> &'static str {
 impl Rule {
     fn matches(&self, data: &[u8], after_space: &[u8]) -> bool {
         match self {
-            Rule::Exact(prefix) => data.starts_with(prefix),
+            // Most signatures differ in their first byte.
+            Rule::Exact(prefix) => data.first() == prefix.first() && data.starts_with(prefix),
             Rule::Masked(mask, pattern) => {
                 data.len() >= mask.len()
                     && data
@@ -128,6 +161,7 @@ impl Rule {
                         .zip(*pattern)
                         .all(|(byte, want)| byte == *want)
             }
+            Rule::Html(_) if after_space.first() != Some(&b'<') => false,
             Rule::Html(tag) => match after_space.split_at_checked(tag.len()) {
                 Some((start, [b' ' | b'>', ..])) => start.eq_ignore_ascii_case(tag),
                 _ => false,
