@@ -441,6 +441,8 @@ impl Local {
         self.poll_all.set(true);
         if let Some(p) = shared.take_p(&mut idle) {
             shared.spinning.fetch_add(1, Ordering::SeqCst);
+            // It is awake: an event from itself would only end its next sleep.
+            idle.poller = None;
             shared.order_run(&mut idle, &self.m, p, true);
             return None;
         }
