@@ -122,7 +122,7 @@ impl Netpoll {
     }
 
     /// Has the stack report the readiness of one of the descriptor's fds.
-    pub(crate) fn register(&self, desc: &PollDesc, fd: Fd, now: Nanos) -> io::Result<()> {
+    pub(crate) fn register(&self, desc: &PollDesc, fd: Fd) -> io::Result<()> {
         let ready = self.stack()?.register(fd, desc.slot.token)?;
         let mut woken = Vec::new();
         desc.notify(ready, &mut woken);

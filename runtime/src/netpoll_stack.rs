@@ -39,7 +39,7 @@ impl StackPoll {
         let mut events = std::mem::take(&mut *lock(&self.events[shard]));
         let turn = self.stack.poll(shard, now, budget, &mut events);
         for event in events.drain(..) {
-            table.notify(event.token, event.fd, event.ready, now, woken);
+            table.notify(event.token, event.fd, event.ready, woken);
         }
         *lock(&self.events[shard]) = events;
         turn

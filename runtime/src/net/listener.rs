@@ -62,7 +62,7 @@ impl TcpListener {
         };
         let netpoll = &listener.rt.netpoll;
         for &fd in &listener.fds {
-            netpoll.register(&listener.desc, fd, now)?;
+            netpoll.register(&listener.desc, fd)?;
         }
         Ok(listener)
     }

@@ -74,7 +74,7 @@ impl TcpStream {
             let _ = rt.netpoll.stack().map(|stack| stack.abort(fd, now));
         })?;
         let stream = TcpStream { rt, fd, desc };
-        stream.rt.netpoll.register(&stream.desc, fd, now)?;
+        stream.rt.netpoll.register(&stream.desc, fd)?;
         Ok(stream)
     }
 

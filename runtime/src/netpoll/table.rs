@@ -148,14 +148,7 @@ impl Table {
     }
 
     /// An edge on `fd`, which was registered under `token`.
-    pub(crate) fn notify(
-        &self,
-        token: u64,
-        fd: Fd,
-        ready: Ready,
-        now: Nanos,
-        woken: &mut Vec<Parker>,
-    ) {
+    pub(crate) fn notify(&self, token: u64, fd: Fd, ready: Ready, woken: &mut Vec<Parker>) {
         let index = usize::try_from(token).unwrap_or(usize::MAX / 2);
         let Some(slot) = self.slot(index) else {
             return;
@@ -163,7 +156,7 @@ impl Table {
         if let Some(desc) = &*lock(&slot.desc)
             && desc.owns(fd)
         {
-            desc.notify(ready, now, woken);
+            desc.notify(ready, woken);
         }
     }
 }

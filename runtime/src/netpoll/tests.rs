@@ -102,7 +102,6 @@ fn blocked(desc: &Arc<PollDesc>, dir: Dir) -> thread::JoinHandle<ErrorKind> {
 #[test]
 fn an_edge_takes_the_waiter_it_concerns() {
     let (_netpoll, desc) = open();
-    let now = clock::now();
     for (ready, wakes) in [
         (Ready::READ, [true, false]),
         (Ready::WRITE, [false, true]),
@@ -114,7 +113,7 @@ fn an_edge_takes_the_waiter_it_concerns() {
             assert_eq!(desc.arm(dir, Parker::current()), Arm::Armed);
         }
         let mut woken = Vec::new();
-        desc.notify(ready, now, &mut woken);
+        desc.notify(ready, &mut woken);
         let taken = [Dir::Read, Dir::Write].map(|dir| desc.side(dir).word.disarm().is_none());
         assert_eq!(taken, wakes, "{ready:?}");
         assert_eq!(woken.len(), wakes.iter().filter(|w| **w).count());
@@ -127,9 +126,7 @@ fn an_edge_before_the_wait_is_not_lost() {
     let mut woken = Vec::new();
     let mut event = |fd| {
         let token = desc.slot.token;
-        netpoll
-            .table
-            .notify(token, fd, Ready::READ, clock::now(), &mut woken);
+        netpoll.table.notify(token, fd, Ready::READ, &mut woken);
     };
     event(desc.fd);
     assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Ready);
@@ -145,7 +142,7 @@ fn events_for_nobody_are_ignored() {
     for token in [1, 300, u64::MAX] {
         netpoll
             .table
-            .notify(token, desc.fd, Ready::READ, clock::now(), &mut woken);
+            .notify(token, desc.fd, Ready::READ, &mut woken);
     }
     assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
     assert!(woken.is_empty());
@@ -160,9 +157,7 @@ fn a_listener_hears_of_every_shard() {
         let mut woken = Vec::new();
         assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
         let token = desc.slot.token;
-        netpoll
-            .table
-            .notify(token, fd, Ready::READ, clock::now(), &mut woken);
+        netpoll.table.notify(token, fd, Ready::READ, &mut woken);
         assert_eq!(woken.len(), 1);
     }
 }

@@ -114,7 +114,7 @@ fn on_cable(pcap: &Path) -> Result<(), Failure> {
         client_runtime.shutdown(Duration::from_secs(1));
         asked
             .map_err(|_| Failure::running("the client panicked; this is a bug"))?
-            .map_err(unanswered)
+            .map_err(|e| unanswered(&e))
     })
 }
 
@@ -127,7 +127,7 @@ struct Answers {
     took: [Duration; 2],
 }
 
-fn unanswered(error: std::io::Error) -> Failure {
+fn unanswered(error: &std::io::Error) -> Failure {
     Failure::running(format!("the request was not answered: {error}"))
 }
 
@@ -137,7 +137,7 @@ fn ask_from_kernel() -> Result<Answers, Failure> {
         stream.set_read_timeout(Some(PATIENCE))?;
         ask(&mut stream)
     };
-    asked().map_err(unanswered)
+    asked().map_err(|e| unanswered(&e))
 }
 
 /// Sends two requests on one connection, the second once the first is answered.
