@@ -11,12 +11,16 @@
 //! [`trace`], [`region`] and [`clock`] are the foundation that every crate
 //! above shares.
 
+pub mod cable;
 pub mod clock;
 mod frame;
 pub mod region;
 mod ring;
+pub mod tap;
 pub mod trace;
 
+pub use cable::{CableEnd, CableError, CableOptions, cable};
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};
 pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+pub use tap::{Tap, TapError, TapOptions};

@@ -1,0 +1,275 @@
+//! A TAP device: Ethernet frames to and from the kernel by read(2) and
+//! write(2), one frame a call.
+//!
+//! * [`open`](self) asks the kernel for the device; [`Tap`] is the queue.
+//! * The kernel's queue towards us is the RX ring. It cannot be looked at, so
+//!   there is no `nic.rx` time. [`Tap::rx_burst`] reads until `EAGAIN`. That last
+//!   read costs a call, but leaving it out saves none: a caller must learn
+//!   somehow that the ring is empty, and asking epoll is dearer. Stopping early
+//!   (a full burst, an empty pool) is safe because the fd is level-triggered:
+//!   it stays readable while frames wait.
+//! * The TX ring is a list in memory. A write is kick and completion in one, so
+//!   there is no `nic.done` time. When the kernel is short of room (`EAGAIN`,
+//!   `ENOBUFS`, `ENOMEM`) the frames stay in the ring, in order, for the next
+//!   kick or [`Tap::next_event`], whichever comes first.
+//!
+//! Kernel behaviour: Documentation/networking/tuntap.rst and
+//! drivers/net/tun.c. A queue needs only an fd and the pool, so that other ways
+//! to open a device can share it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::clock::Nanos;
+use crate::frame::{Frame, FramePool};
+use crate::ring::{
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring, trace,
+};
+use crate::trace::Stage;
+
+mod error;
+mod open;
+#[cfg(test)]
+mod tests;
+
+pub use error::{NameFault, TapError};
+
+/// Frames that the TX ring holds: four bursts, so that a kernel that is busy
+/// for a moment does not push back on the stack at once.
+const TX_RING_FRAMES: usize = 256;
+
+/// How long to wait before writing again after the kernel was short of room.
+/// Nothing announces that there is room again but `EPOLLOUT`, which nobody
+/// waits for because it is true nearly always.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// How to open a TAP.
+#[derive(Clone, Debug)]
+pub struct TapOptions {
+    /// The device's name, up to 15 bytes. It is made if it does not exist and
+    /// then vanishes with the queue. A `%d` in it stands for the first free
+    /// number.
+    pub name: String,
+    /// The MTU to give the device, in bytes. None leaves what it has, which is
+    /// 1500 for a new one.
+    pub mtu: Option<usize>,
+    /// Slots of the frame pool.
+    pub slots: u32,
+}
+
+impl TapOptions {
+    /// The TAP `name` with its own MTU and 2048 slots.
+    pub fn new(name: impl Into<String>) -> TapOptions {
+        TapOptions {
+            name: name.into(),
+            mtu: None,
+            slots: 2048,
+        }
+    }
+}
+
+/// One queue of a TAP device.
+#[derive(Debug)]
+pub struct Tap {
+    fd: OwnedFd,
+    name: String,
+    info: QueueInfo,
+    pool: FramePool,
+    stats: RingStats,
+    /// A frame taken for a read that found nothing.
+    spare: Option<Frame>,
+    tx: VecDeque<Frame>,
+    /// When to write again, after the kernel was short of room.
+    retry_at: Option<Nanos>,
+}
+
+impl Tap {
+    /// Opens the TAP, makes its pool, and reads its MTU. The device is not
+    /// brought up and gets no address: that is for who runs the machine.
+    ///
+    /// # Errors
+    /// See [`TapError`], which says what to do.
+    pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
+        let (fd, name) = open::open(&options.name)?;
+        if let Some(mtu) = options.mtu {
+            open::set_mtu(&name, mtu)?;
+        }
+        let mtu = open::mtu(&name)?;
+        let slots = options.slots;
+        // A read that fills the slot may have been cut, so the slot is longer
+        // than any frame that fits the MTU.
+        let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+        let slot_len = (longest + 1).next_power_of_two().clamp(2048, 65536);
+        let pool = FramePool::new(slots, slot_len, slots / 4)?;
+        Ok(Tap::from_fd(fd, name, mtu, pool))
+    }
+
+    fn from_fd(fd: OwnedFd, name: String, mtu: usize, pool: FramePool) -> Tap {
+        let info = QueueInfo {
+            name: format!("tap {name} queue 0"),
+            mtu,
+            sees_nic_rx: false,
+            sees_nic_done: false,
+        };
+        Tap {
+            fd,
+            name,
+            info,
+            pool,
+            stats: RingStats::default(),
+            spare: None,
+            tx: VecDeque::with_capacity(TX_RING_FRAMES),
+            retry_at: None,
+        }
+    }
+
+    /// The device's name, as the kernel has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads one frame; none when no frame waits.
+    fn read(&mut self, now: Nanos, mut frame: Frame) -> io::Result<Read> {
+        frame.set_bounds(0, frame.capacity());
+        let len = loop {
+            match rustix::io::read(&self.fd, &mut *frame) {
+                Ok(len) => break len,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    self.spare = Some(frame);
+                    let empty = errno == Errno::AGAIN;
+                    return if empty {
+                        Ok(Read::Empty)
+                    } else {
+                        Err(errno.into())
+                    };
+                }
+            }
+        };
+        if len < ETHERNET_HEADER || len == frame.capacity() {
+            self.stats.rx_bad_len += 1;
+            self.spare = Some(frame);
+            return Ok(Read::Bad);
+        }
+        frame.set_bounds(0, len);
+        frame.meta.polled_at = now;
+        Ok(Read::Frame(frame))
+    }
+
+    /// Writes what is in the TX ring, as far as the kernel takes it.
+    fn write_ring(&mut self, now: Nanos) -> io::Result<()> {
+        self.retry_at = None;
+        while let Some(frame) = self.tx.front() {
+            match rustix::io::write(&self.fd, frame) {
+                Ok(_) => {
+                    trace(now, Stage::DriverKick, frame);
+                    self.stats.tx_frames += 1;
+                    self.stats.tx_bytes += frame.len() as u64;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.retry_at = Some(now + RETRY);
+                    return Ok(());
+                }
+                // The interface is not up: what waits is lost, as on a NIC
+                // without a cable.
+                Err(Errno::IO) => {
+                    self.stats.tx_down += self.tx.len() as u64;
+                    self.tx.clear();
+                    return Ok(());
+                }
+                // The interface was deleted under the fd.
+                Err(gone @ (Errno::BADFD | Errno::BADF | Errno::NODEV)) => return Err(gone.into()),
+                Err(_) => self.stats.tx_errors += 1,
+            }
+            self.tx.pop_front();
+        }
+        Ok(())
+    }
+
+    fn write_if_due(&mut self, now: Nanos) -> io::Result<()> {
+        match self.retry_at {
+            Some(at) if at <= now => self.write_ring(now),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What one read gave.
+enum Read {
+    Frame(Frame),
+    Bad,
+    Empty,
+}
+
+impl Queue for Tap {
+    fn info(&self) -> &QueueInfo {
+        &self.info
+    }
+
+    fn pool(&self) -> &FramePool {
+        &self.pool
+    }
+
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.write_if_due(now)?;
+        let mut taken = 0;
+        for _ in 0..BURST_FRAMES {
+            let Some(frame) = self.spare.take().or_else(|| self.pool.take_rx()) else {
+                self.stats.rx_no_frame += 1;
+                break;
+            };
+            match self.read(now, frame)? {
+                Read::Frame(frame) => {
+                    self.stats.rx_frames += 1;
+                    self.stats.rx_bytes += frame.len() as u64;
+                    frames.push(frame);
+                    taken += 1;
+                }
+                Read::Bad => {}
+                Read::Empty => break,
+            }
+        }
+        Ok(taken)
+    }
+
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        let room = TX_RING_FRAMES - self.tx.len();
+        Ok(move_to_ring(
+            now,
+            &mut self.tx,
+            room,
+            frames,
+            &mut self.stats,
+        ))
+    }
+
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        if self.tx.is_empty() {
+            return Ok(());
+        }
+        self.stats.kicks += 1;
+        self.write_ring(now)
+    }
+
+    /// Nothing to take back: a write is its own completion.
+    fn reclaim(&mut self, _now: Nanos) -> usize {
+        0
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn next_event(&self) -> Option<Nanos> {
+        self.retry_at
+    }
+
+    fn stats(&self) -> RingStats {
+        self.stats
+    }
+}
