@@ -12,6 +12,7 @@
 //! above shares.
 
 pub mod cable;
+pub mod capture;
 pub mod clock;
 mod frame;
 pub mod region;
@@ -20,6 +21,9 @@ pub mod tap;
 pub mod trace;
 
 pub use cable::{CableEnd, CableError, CableOptions, cable};
+pub use capture::{
+    Capture, CaptureError, CaptureHandle, CaptureOptions, CaptureStats, CaptureSummary,
+};
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};
 pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};

@@ -1,0 +1,465 @@
+//! A pcapng capture of what crosses a queue, both ways, that never blocks it.
+//!
+//! [`Capture`] wraps a queue, copies each frame into a pooled buffer and pushes
+//! it on a bounded lock-free queue; a thread of the [`CaptureHandle`] writes
+//! them to the file. Where there is no buffer, or the queue holds too many
+//! bytes, the frame is left out of the capture and counted: in the next frame's
+//! `epb_dropcount`, in the interface's `isb_ifdrop`, and in [`CaptureStats`].
+//! The path itself is never slowed by more than a copy: it takes no lock, makes
+//! no system call but to wake the writer when a quarter of the queue is full,
+//! and allocates only for a frame longer than a buffer.
+//!
+//! Several queues can share a file, an interface of it each. Times are
+//! nanoseconds: of a received frame when it came into the ring, or when it was
+//! polled where the device cannot tell; of a sent frame when it entered the TX
+//! ring. The wall clock is read once, when the capture starts, so that times do
+//! not run backwards with it. Frames of several queues are in the file in the
+//! order in which they were queued, which may differ a little from that of their
+//! times.
+//!
+//! Format: draft-ietf-opsawg-pcapng.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::clock::{self, Nanos};
+use crate::frame::{Frame, FramePool};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+
+#[cfg(test)]
+mod tests;
+mod writer;
+
+/// Bytes that a buffer holds without growing: any frame of an MTU of 1500.
+const BUFFER_BYTES: usize = 2048;
+
+/// What a capture keeps, and how much of it at once.
+#[derive(Clone, Debug)]
+pub struct CaptureOptions {
+    /// Bytes of a frame to keep; what is longer is cut, with its length noted.
+    pub snaplen: u32,
+    /// Frames that may wait for the writer.
+    pub queue_frames: usize,
+    /// Bytes that may wait for the writer.
+    pub queue_bytes: usize,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> CaptureOptions {
+        CaptureOptions {
+            snaplen: 65_535,
+            queue_frames: 8192,
+            queue_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Why there is no capture, or not all of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The file could not be made.
+    #[error("cannot make the capture file {path}")]
+    Create {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The writer thread could not be started.
+    #[error("cannot start the capture's writer thread")]
+    Thread(#[source] io::Error),
+    /// Writing failed, and the capture ends there.
+    #[error("the capture is cut short: {} frames were written and {} left out", stats.written, stats.left_out)]
+    Write {
+        /// What is in the file and what is not.
+        stats: CaptureStats,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a capture has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureStats {
+    /// Frames that crossed the wrapped queues.
+    pub seen: u64,
+    /// Frames written.
+    pub written: u64,
+    /// Bytes of frames written.
+    pub written_bytes: u64,
+    /// Frames left out: no room for them to wait, or writing had failed.
+    pub left_out: u64,
+    /// Whether writing failed, so that the capture ends early.
+    pub failed: bool,
+}
+
+/// What a finished capture holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureSummary {
+    /// The final counts.
+    pub stats: CaptureStats,
+    /// Queues captured, each an interface of the file.
+    pub interfaces: usize,
+}
+
+/// Which way a frame went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    In,
+    Out,
+}
+
+/// A frame on its way to the writer.
+struct Record {
+    interface: u32,
+    direction: Direction,
+    at: Nanos,
+    /// Bytes of the whole frame.
+    original_len: usize,
+    /// Frames left out between the last one of this interface and this.
+    left_out_before: u64,
+    bytes: Vec<u8>,
+}
+
+/// One captured queue.
+struct Interface {
+    name: String,
+    since: Nanos,
+    seen: AtomicU64,
+    written: AtomicU64,
+    written_bytes: AtomicU64,
+    left_out: AtomicU64,
+}
+
+/// What the path, the writer and the handle share.
+struct Shared {
+    snaplen: u32,
+    queue_bytes: usize,
+    wall_offset_ns: u64,
+    records: ArrayQueue<Record>,
+    buffers: ArrayQueue<Vec<u8>>,
+    /// Bytes in `records`.
+    waiting_bytes: AtomicUsize,
+    /// Never locked on the path.
+    interfaces: Mutex<Vec<Arc<Interface>>>,
+    /// The path is to copy nothing any more.
+    closed: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Shared {
+    fn new(options: &CaptureOptions) -> Shared {
+        let queue_frames = options.queue_frames.max(1);
+        let snaplen = options.snaplen.max(1);
+        let buffer_bytes = BUFFER_BYTES.min(snaplen as usize);
+        let buffers = ArrayQueue::new(queue_frames);
+        for _ in 0..queue_frames {
+            let _ = buffers.push(Vec::with_capacity(buffer_bytes));
+        }
+        Shared {
+            snaplen,
+            queue_bytes: options.queue_bytes,
+            wall_offset_ns: clock::wall_offset_ns(),
+            records: ArrayQueue::new(queue_frames),
+            buffers,
+            waiting_bytes: AtomicUsize::new(0),
+            interfaces: Mutex::new(Vec::new()),
+            closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    fn interfaces(&self) -> MutexGuard<'_, Vec<Arc<Interface>>> {
+        self.interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer back for the next frame. One that grew for a long frame is
+    /// replaced, so that the pool's memory stays bounded.
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > BUFFER_BYTES {
+            buffer = Vec::with_capacity(BUFFER_BYTES);
+        }
+        buffer.clear();
+        let _ = self.buffers.push(buffer);
+    }
+
+    fn stats(&self) -> CaptureStats {
+        let mut stats = CaptureStats {
+            failed: self.failed.load(Ordering::Relaxed),
+            ..CaptureStats::default()
+        };
+        for interface in self.interfaces().iter() {
+            stats.seen += interface.seen.load(Ordering::Relaxed);
+            stats.written += interface.written.load(Ordering::Relaxed);
+            stats.written_bytes += interface.written_bytes.load(Ordering::Relaxed);
+            stats.left_out += interface.left_out.load(Ordering::Relaxed);
+        }
+        stats
+    }
+}
+
+/// A capture file being written. Dropping it finishes the file as
+/// [`CaptureHandle::finish`] does, without telling how that went; the wrapped
+/// queues go on without it.
+pub struct CaptureHandle {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<io::Result<()>>>,
+    thread: Thread,
+}
+
+impl CaptureHandle {
+    /// Makes the file at `path` and starts its writer.
+    ///
+    /// # Errors
+    /// [`CaptureError::Create`] or [`CaptureError::Thread`].
+    pub fn create(
+        path: impl AsRef<Path>,
+        options: &CaptureOptions,
+    ) -> Result<CaptureHandle, CaptureError> {
+        let path = path.as_ref();
+        let file = File::create(path).map_err(|source| CaptureError::Create {
+            path: path.display().to_string(),
+            source,
+        })?;
+        CaptureHandle::to_writer(Box::new(file), options)
+    }
+
+    /// Starts a capture that goes to `sink`. It is written to by the writer
+    /// thread only, which may block in it, and buffered.
+    ///
+    /// # Errors
+    /// [`CaptureError::Thread`].
+    pub fn to_writer(
+        sink: Box<dyn Write + Send>,
+        options: &CaptureOptions,
+    ) -> Result<CaptureHandle, CaptureError> {
+        let shared = Arc::new(Shared::new(options));
+        let writer = std::thread::Builder::new()
+            .name("wirepath-capture".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(&shared, sink)
+            })
+            .map_err(CaptureError::Thread)?;
+        Ok(CaptureHandle {
+            thread: writer.thread().clone(),
+            shared,
+            writer: Some(writer),
+        })
+    }
+
+    /// What the capture has done so far.
+    pub fn stats(&self) -> CaptureStats {
+        self.shared.stats()
+    }
+
+    /// Writes what waits and the statistics, and closes the file. What crosses
+    /// the queues from now on is not part of the capture.
+    ///
+    /// # Errors
+    /// [`CaptureError::Write`] when writing failed at any time.
+    pub fn finish(mut self) -> Result<CaptureSummary, CaptureError> {
+        let result = self.close();
+        let stats = self.stats();
+        result.map_err(|source| CaptureError::Write { stats, source })?;
+        Ok(CaptureSummary {
+            stats,
+            interfaces: self.shared.interfaces().len(),
+        })
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        self.thread.unpark();
+        writer
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the writer thread panicked")))
+    }
+}
+
+impl Drop for CaptureHandle {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+/// A queue whose frames are captured.
+pub struct Capture<Q = Box<dyn Queue>> {
+    queue: Q,
+    shared: Arc<Shared>,
+    thread: Thread,
+    number: u32,
+    interface: Arc<Interface>,
+    /// Frames left out since the last one that was not.
+    left_out: u64,
+    /// Copies of frames offered to the TX ring, until it is known which it took.
+    offered: Vec<Option<Record>>,
+}
+
+impl<Q: Queue> Capture<Q> {
+    /// Captures what crosses `queue` into the file of `handle`, as an interface
+    /// of its own.
+    pub fn wrap(queue: Q, handle: &CaptureHandle) -> Capture<Q> {
+        let interface = Arc::new(Interface {
+            name: queue.info().name.clone(),
+            since: clock::now(),
+            seen: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        });
+        let mut interfaces = handle.shared.interfaces();
+        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
+        interfaces.push(interface.clone());
+        drop(interfaces);
+        Capture {
+            queue,
+            shared: handle.shared.clone(),
+            thread: handle.thread.clone(),
+            number,
+            interface,
+            left_out: 0,
+            offered: Vec::with_capacity(BURST_FRAMES),
+        }
+    }
+
+    /// A copy of the frame, or none when there is no room for it.
+    fn copy(&self, direction: Direction, at: Nanos, frame: &[u8]) -> Option<Record> {
+        let shared = &*self.shared;
+        let kept = frame.len().min(shared.snaplen as usize);
+        if shared.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut bytes = shared.buffers.pop()?;
+        let waiting = shared.waiting_bytes.fetch_add(kept, Ordering::Relaxed);
+        if waiting + kept > shared.queue_bytes {
+            self.discard(kept, bytes);
+            return None;
+        }
+        bytes.extend_from_slice(&frame[..kept]);
+        Some(Record {
+            interface: self.number,
+            direction,
+            at,
+            original_len: frame.len(),
+            left_out_before: 0,
+            bytes,
+        })
+    }
+
+    fn discard(&self, kept: usize, buffer: Vec<u8>) {
+        self.shared.waiting_bytes.fetch_sub(kept, Ordering::Relaxed);
+        self.shared.give_back(buffer);
+    }
+
+    /// Gives a frame's copy to the writer, or counts that there is none.
+    fn submit(&mut self, record: Option<Record>) {
+        self.interface.seen.fetch_add(1, Ordering::Relaxed);
+        let Some(mut record) = record else {
+            self.interface.left_out.fetch_add(1, Ordering::Relaxed);
+            self.left_out += 1;
+            return;
+        };
+        record.left_out_before = std::mem::take(&mut self.left_out);
+        // Never full: it holds as many records as there are buffers.
+        let _ = self.shared.records.push(record);
+    }
+
+    fn is_open(&self) -> bool {
+        !self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Wakes the writer before its time when much waits.
+    fn nudge(&self) {
+        let records = &self.shared.records;
+        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        if records.len() > records.capacity() / 4 || bytes > self.shared.queue_bytes / 4 {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl<Q: Queue> Queue for Capture<Q> {
+    fn info(&self) -> &QueueInfo {
+        self.queue.info()
+    }
+
+    fn pool(&self) -> &FramePool {
+        self.queue.pool()
+    }
+
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        let before = frames.len();
+        let result = self.queue.rx_burst(now, frames);
+        if frames.len() > before && self.is_open() {
+            for frame in &frames[before..] {
+                let at = frame.meta.rx_at.unwrap_or(frame.meta.polled_at);
+                let record = self.copy(Direction::In, at, frame);
+                self.submit(record);
+            }
+            self.nudge();
+        }
+        result
+    }
+
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        if !self.is_open() {
+            return self.queue.tx_burst(now, frames);
+        }
+        let mut offered = std::mem::take(&mut self.offered);
+        let before = frames.len();
+        for frame in frames.iter().take(BURST_FRAMES) {
+            offered.push(self.copy(Direction::Out, now, frame));
+        }
+        let result = self.queue.tx_burst(now, frames);
+        let taken = before - frames.len();
+        for (i, record) in offered.drain(..).enumerate() {
+            if i < taken {
+                self.submit(record);
+            } else if let Some(record) = record {
+                self.discard(record.bytes.len(), record.bytes);
+            }
+        }
+        self.offered = offered;
+        self.nudge();
+        result
+    }
+
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        self.queue.kick(now)
+    }
+
+    fn reclaim(&mut self, now: Nanos) -> usize {
+        self.queue.reclaim(now)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        self.queue.wakeup()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.queue.arm()
+    }
+
+    fn next_event(&self) -> Option<Nanos> {
+        self.queue.next_event()
+    }
+
+    fn stats(&self) -> RingStats {
+        self.queue.stats()
+    }
+}
