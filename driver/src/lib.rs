@@ -15,6 +15,7 @@ pub mod cable;
 pub mod capture;
 pub mod clock;
 mod frame;
+pub mod impair;
 pub mod region;
 mod ring;
 pub mod tap;
@@ -26,5 +27,6 @@ pub use capture::{
 };
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};
+pub use impair::{Impair, ImpairOptions, ImpairStats, Impairment};
 pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
 pub use tap::{Tap, TapError, TapOptions};
