@@ -50,7 +50,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, PoolError};
 use crate::ring::{
-    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring, trace,
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
+    trace,
 };
 use crate::trace::Stage;
 
@@ -156,9 +157,12 @@ impl Port {
 ///
 /// # Errors
 /// See [`CableError`].
-pub fn cable(options: &CableOptions) -> Result<(CableEnd, CableEnd), CableError> {
-    let &CableOptions {
-        mtu, ring_frames, ..
+pub fn cable(options: CableOptions) -> Result<(CableEnd, CableEnd), CableError> {
+    let CableOptions {
+        name,
+        mtu,
+        ring_frames,
+        slots,
     } = options;
     let longest = mtu.saturating_add(ETHERNET_HEADER + VLAN_TAG);
     if ring_frames == 0 || longest > 65536 {
@@ -172,12 +176,12 @@ pub fn cable(options: &CableOptions) -> Result<(CableEnd, CableEnd), CableError>
     let end = |side: char, own: &Arc<Port>, peer: &Arc<Port>| -> Result<CableEnd, CableError> {
         Ok(CableEnd {
             info: QueueInfo {
-                name: format!("{} {side}", options.name),
+                name: format!("{name} {side}"),
                 mtu,
                 sees_nic_rx: true,
                 sees_nic_done: true,
             },
-            pool: FramePool::new(options.slots, slot_len, options.slots / 4)?,
+            pool: FramePool::new(slots, slot_len, slots / 4)?,
             own: own.clone(),
             peer: peer.clone(),
             ring_frames,
@@ -222,7 +226,7 @@ impl CableEnd {
             return None;
         }
         into.meta.rx_at = Some(sent.at);
-        into.meta.polled_at = now;
+        into.meta.polled_at = moment(now);
         into.meta.offload = sent.frame.meta.offload;
         Some(into)
     }
@@ -283,7 +287,8 @@ impl Queue for CableEnd {
             }
             let frame = sent.frame;
             // Never full: it holds as many frames as may be in flight.
-            let _ = self.peer.done.push(OnWire { frame, at: now });
+            let at = moment(now);
+            let _ = self.peer.done.push(OnWire { frame, at });
         }
         if seen > 0 {
             self.peer.wake_if(&self.peer.wants_room);
@@ -310,11 +315,12 @@ impl Queue for CableEnd {
             return Ok(());
         }
         while let Some(frame) = self.tx.pop_front() {
-            trace(now, Stage::DriverKick, &frame);
+            let at = moment(now);
+            trace(at, Stage::DriverKick, &frame);
             self.stats.tx_frames += 1;
             self.stats.tx_bytes += frame.len() as u64;
             self.in_flight += 1;
-            let pushed = self.peer.wire.push(OnWire { frame, at: now });
+            let pushed = self.peer.wire.push(OnWire { frame, at });
             assert!(
                 pushed.is_ok(),
                 "the wire holds as many frames as may be in flight"

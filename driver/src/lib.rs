@@ -23,7 +23,7 @@ pub mod trace;
 
 pub use cable::{CableEnd, CableError, CableOptions, cable};
 pub use capture::{
-    Capture, CaptureError, CaptureHandle, CaptureOptions, CaptureStats, CaptureSummary,
+    Capture, CaptureError, CaptureFile, CaptureOptions, CaptureStats, CaptureSummary,
 };
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::trace::{Event, Stage, emit};
+use crate::trace::{Event, Stage, emit, enabled};
 
 /// Frames that one call moves at most. Bounds the time that a shard spends
 /// between two looks at anything else.
@@ -180,10 +180,17 @@ pub(crate) fn move_to_ring(
     let taken = wanted.min(room);
     stats.tx_ring_full += u64::from(taken < wanted);
     for frame in offered.drain(..taken) {
-        trace(now, Stage::NicTx, &frame);
+        trace(moment(now), Stage::NicTx, &frame);
         ring.push_back(frame);
     }
     taken
+}
+
+/// The time to note for something that happens now: `now`, the time of the
+/// turn, is good enough to go by, but events that a trace tells apart within a
+/// turn need a clock read each.
+pub(crate) fn moment(now: Nanos) -> Nanos {
+    if enabled() { clock::now() } else { now }
 }
 
 /// Emits `stage` for a frame that carries part of a stream.

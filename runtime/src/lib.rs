@@ -1,8 +1,72 @@
 //! Goroutines: an M:N scheduler modelled on Go's.
+//!
+//! [`go`] starts a goroutine, [`steps`] one that runs in steps; a [`Runtime`]
+//! runs them on as many threads as it has P's.
+//!
+//! # Why `go` is a safe function
+//!
+//! Stackful coroutines that move between threads are unsound in Rust: the
+//! compiler proves `Send` for what a closure captures, not for what lives on
+//! its stack while it waits. An `Rc` clone, a `MutexGuard`, a reference to a
+//! thread-local may be there, so `may::go!` has to be `unsafe`, and its callers
+//! cannot really check what they vouch for. Here a goroutine that has begun to
+//! run never changes threads until there is nothing of it on a stack. A
+//! goroutine of [`go`] is **free** until its first run, and **bound** to the
+//! thread that runs it from then on. A goroutine of [`steps`] is free again
+//! between any two steps, when all that exists of it is a `state: Send` and a
+//! `step: Send`. Free goroutines are stolen and balanced as in Go; a bound one
+//! waits for its thread, which is given a P for it.
+//!
+//! So a server gives each connection a goroutine of steps, one request a step:
+//! connections migrate between requests, and a handler may use whatever it
+//! likes.
+//!
+//! # What no runtime can mend
+//!
+//! Goroutines share their thread's thread-locals with others that run while
+//! they wait. A `std` lock guard held across a wait blocks the thread of
+//! whoever else wants the lock, perhaps for ever; a `tracing` span that was
+//! entered, another runtime's context, and a borrowed `thread_local!` stay in
+//! force for others. Leave them before anything that waits.
+//!
+//! # Map
+//!
+//! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
+//! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
+//! the network. `timer`: waiting for a time.
 
+pub mod chan;
+#[allow(unsafe_code, reason = "the only place that switches stacks")]
+mod coro;
+mod dump;
+#[allow(unsafe_code, reason = "cells that only the running M touches")]
+mod g;
+#[allow(unsafe_code, reason = "the thread-local of an M")]
+mod m;
+mod model;
+pub mod net;
 mod netpoll;
+mod netpoll_stack;
+mod p;
 mod park;
+mod runtime;
+#[allow(unsafe_code, reason = "the run queue's pointers")]
+mod sched;
+mod spawn;
+mod sync;
+mod sync_shim;
+mod time;
+mod timer;
+#[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use netpoll::Wait;
+pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use sched::blocking;
+pub use spawn::{
+    Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
+};
+pub use sync::WaitGroup;
+pub use time::{now, sleep};
 pub use wirepath_driver::{Nanos, clock, trace};
 pub use wirepath_stack::Stack;

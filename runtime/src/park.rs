@@ -5,10 +5,17 @@
 //! [`park`] takes the token or waits for it. A waiter publishes its `Parker`
 //! first and parks afterwards, so a wake in between is not lost. A park may
 //! return without cause: callers look again at what they wait for.
+//!
+//! A goroutine that unwinds from a panic, or that is inside of
+//! [`crate::blocking`], counts as its thread: it blocks that, since the
+//! thread's panic count and the blocking section must stay with it.
 
 use std::sync::{Arc, Condvar, Mutex};
 
 use wirepath_driver::{Nanos, clock};
+
+use crate::g::G;
+use crate::m;
 
 /// Why a park ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,31 +29,118 @@ pub(crate) enum Wake {
 }
 
 #[derive(Default)]
-struct Thread {
+pub(crate) struct Thread {
     token: Mutex<bool>,
     woken: Condvar,
 }
 
 /// A waiter.
 #[derive(Clone)]
-pub(crate) struct Parker(Arc<Thread>);
+pub(crate) enum Parker {
+    /// A goroutine.
+    G(Arc<G>),
+    /// A thread.
+    Thread(Arc<Thread>),
+}
+
+impl PartialEq for Parker {
+    fn eq(&self, other: &Parker) -> bool {
+        match (self, other) {
+            (Parker::G(a), Parker::G(b)) => Arc::ptr_eq(a, b),
+            (Parker::Thread(a), Parker::Thread(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+fn this_thread() -> Arc<Thread> {
+    thread_local!(static ME: Arc<Thread> = Arc::default());
+    ME.with(Arc::clone)
+}
+
+/// Set in the word of a parker that is a thread.
+const THREAD: usize = 2;
 
 impl Parker {
     /// The goroutine or thread that calls.
     pub(crate) fn current() -> Parker {
-        thread_local!(static ME: Parker = Parker(Arc::default()));
-        ME.with(Parker::clone)
+        match m::current_g() {
+            Some(g) => Parker::G(g),
+            None => Parker::Thread(this_thread()),
+        }
     }
 
     /// Sets the token and wakes the waiter.
     pub(crate) fn unpark(&self) {
-        *self.0.token.lock().expect("no panic under this lock") = true;
-        self.0.woken.notify_one();
+        match self {
+            Parker::G(g) => G::unpark(g),
+            Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// The goroutine's number; 0 for a thread.
+    pub(crate) fn goroutine_id(&self) -> u64 {
+        match self {
+            Parker::G(g) => g.id,
+            Parker::Thread(_) => 0,
+        }
+    }
+
+    /// The waiter in one word, above 1. Both kinds are aligned to words, so
+    /// two bits are free.
+    pub(crate) fn into_raw(self) -> usize {
+        match self {
+            Parker::G(g) => Arc::into_raw(g).expose_provenance(),
+            Parker::Thread(t) => Arc::into_raw(t).expose_provenance() | THREAD,
+        }
+    }
+
+    /// The waiter out of its word.
+    ///
+    /// # Safety
+    /// `raw` is of [`Parker::into_raw`], and is not taken out twice.
+    #[allow(unsafe_code, reason = "the other half of word.rs")]
+    pub(crate) unsafe fn from_raw(raw: usize) -> Parker {
+        let address = raw & !THREAD;
+        // SAFETY: as the caller promises, `into_raw` made the word of an Arc
+        // of the kind that the bit tells, and its count is ours again.
+        unsafe {
+            if raw & THREAD == 0 {
+                Parker::G(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
+            } else {
+                Parker::Thread(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
+            }
+        }
+    }
+}
+
+impl Thread {
+    fn unpark(&self) {
+        *self.token.lock().expect("no panic under this lock") = true;
+        self.woken.notify_one();
+    }
+
+    fn park(&self, deadline: Option<Nanos>) -> Wake {
+        let mut token = self.token.lock().expect("no panic under this lock");
+        while !*token {
+            token = match deadline {
+                None => self.woken.wait(token).expect("no panic under this lock"),
+                Some(at) if clock::now() >= at => return Wake::Deadline,
+                Some(at) => {
+                    let left = at.since(clock::now());
+                    let waited = self.woken.wait_timeout(token, left);
+                    waited.expect("no panic under this lock").0
+                }
+            };
+        }
+        *token = false;
+        Wake::Notified
     }
 }
 
 /// What a goroutine waits for, in the words of Go's `waitReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum WaitReason {
     ChanReceive,
     ChanSend,
@@ -56,23 +150,37 @@ pub(crate) enum WaitReason {
     Join,
 }
 
-/// Waits for the caller's token, until `deadline` at most.
-pub(crate) fn park(_reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-    let me = Parker::current();
-    let mut token = me.0.token.lock().expect("no panic under this lock");
-    while !*token {
-        token = match deadline {
-            None => me.0.woken.wait(token).expect("no panic under this lock"),
-            Some(at) if clock::now() >= at => return Wake::Deadline,
-            Some(at) => {
-                let left = at.since(clock::now());
-                me.0.woken
-                    .wait_timeout(token, left)
-                    .expect("no panic under this lock")
-                    .0
-            }
-        };
+impl WaitReason {
+    const ALL: [WaitReason; 6] = [
+        WaitReason::ChanReceive,
+        WaitReason::ChanSend,
+        WaitReason::IoWait,
+        WaitReason::Sleep,
+        WaitReason::WaitGroup,
+        WaitReason::Join,
+    ];
+
+    pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
+        Self::ALL.get(usize::from(n)).copied()
     }
-    *token = false;
-    Wake::Notified
+
+    /// As Go prints it in a goroutine dump.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            WaitReason::ChanReceive => "chan receive",
+            WaitReason::ChanSend => "chan send",
+            WaitReason::IoWait => "IO wait",
+            WaitReason::Sleep => "sleep",
+            WaitReason::WaitGroup => "sync.WaitGroup.Wait",
+            WaitReason::Join => "join",
+        }
+    }
+}
+
+/// Waits for the caller's token, until `deadline` at most.
+pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
+    match m::current_g() {
+        Some(g) => g.park(reason, deadline),
+        None => this_thread().park(deadline),
+    }
 }

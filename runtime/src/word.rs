@@ -1,17 +1,18 @@
 //! netpoll's word: one direction of one descriptor.
-
-use std::sync::Mutex;
+//!
+//! One word is empty, ready, or the pointer of the one waiter, and moves only
+//! by compare-and-swap: whoever swaps a waiter out owns it. Nobody looks
+//! through the pointer while it is in the word, so a waiter that is gone and
+//! another at the same address cannot be confused.
 
 use crate::park::Parker;
+use crate::sync_shim::{AtomicUsize, Ordering};
 
-enum State {
-    Empty,
-    Ready,
-    Waiter(Parker),
-}
+const EMPTY: usize = 0;
+const READY: usize = 1;
 
 /// Empty, ready, or the one waiter.
-pub(crate) struct WaitWord(Mutex<State>);
+pub(crate) struct WaitWord(AtomicUsize);
 
 /// What became of [`WaitWord::arm`].
 #[derive(Debug, PartialEq, Eq)]
@@ -24,49 +25,134 @@ pub(crate) enum Arm {
     Busy,
 }
 
+/// Takes a waiter back out of the word.
+fn take(raw: usize) -> Parker {
+    // SAFETY: the word holds nothing above READY but what `arm` made with
+    // `into_raw`, and each caller has just swapped `raw` out, so it is taken
+    // back once.
+    unsafe { Parker::from_raw(raw) }
+}
+
 impl WaitWord {
+    #[cfg(not(loom))]
     pub(crate) const fn new() -> WaitWord {
-        WaitWord(Mutex::new(State::Empty))
+        WaitWord(AtomicUsize::new(EMPTY))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> WaitWord {
+        WaitWord(AtomicUsize::new(EMPTY))
+    }
+
+    fn swap_if(&self, from: usize, to: usize) -> Result<usize, usize> {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
 
     /// Publishes a waiter.
     pub(crate) fn arm(&self, waiter: Parker) -> Arm {
-        let mut state = self.0.lock().expect("no panic under this lock");
-        match *state {
-            State::Empty => {
-                *state = State::Waiter(waiter);
-                Arm::Armed
-            }
-            State::Ready => {
-                *state = State::Empty;
-                Arm::Ready
-            }
-            State::Waiter(_) => Arm::Busy,
+        let raw = waiter.into_raw();
+        loop {
+            let undone = match self.swap_if(EMPTY, raw) {
+                Ok(_) => return Arm::Armed,
+                Err(READY) => match self.swap_if(READY, EMPTY) {
+                    Ok(_) => Arm::Ready,
+                    Err(_) => continue,
+                },
+                Err(EMPTY) => continue,
+                Err(_) => Arm::Busy,
+            };
+            drop(take(raw));
+            return undone;
         }
     }
 
     /// An edge: takes the waiter, who is to be unparked, or leaves a mark.
     pub(crate) fn notify(&self) -> Option<Parker> {
-        let mut state = self.0.lock().expect("no panic under this lock");
-        match std::mem::replace(&mut *state, State::Ready) {
-            State::Waiter(waiter) => {
-                *state = State::Empty;
-                Some(waiter)
+        let mut seen = self.0.load(Ordering::Acquire);
+        loop {
+            let to = if seen <= READY { READY } else { EMPTY };
+            match self.swap_if(seen, to) {
+                Ok(old) if old > READY => return Some(take(old)),
+                Ok(_) => return None,
+                Err(now) => seen = now,
             }
-            State::Empty | State::Ready => None,
         }
     }
 
     /// Takes the waiter out without a mark (deadline, close); None when it was
     /// notified already or nobody waits.
     pub(crate) fn disarm(&self) -> Option<Parker> {
-        let mut state = self.0.lock().expect("no panic under this lock");
-        match std::mem::replace(&mut *state, State::Empty) {
-            State::Waiter(waiter) => Some(waiter),
-            other => {
-                *state = other;
-                None
+        let mut seen = self.0.load(Ordering::Acquire);
+        while seen > READY {
+            match self.swap_if(seen, EMPTY) {
+                Ok(old) => return Some(take(old)),
+                Err(now) => seen = now,
             }
         }
+        None
+    }
+}
+
+impl Drop for WaitWord {
+    fn drop(&mut self) {
+        drop(self.disarm());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_waiter_and_one_mark() {
+        let word = WaitWord::new();
+        assert!(word.notify().is_none());
+        assert!(word.notify().is_none());
+        assert_eq!(word.arm(Parker::current()), Arm::Ready);
+        assert_eq!(word.arm(Parker::current()), Arm::Armed);
+        assert_eq!(word.arm(Parker::current()), Arm::Busy);
+        assert!(word.notify().is_some());
+        assert!(word.disarm().is_none());
+        assert_eq!(word.arm(Parker::current()), Arm::Armed);
+        assert!(word.disarm().is_some());
+        assert!(word.disarm().is_none());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_word_an_edge_is_never_lost() {
+        loom::model(|| {
+            let word = Arc::new(WaitWord::new());
+            let other = word.clone();
+            let edge = loom::thread::spawn(move || other.notify().is_some());
+            let armed = word.arm(Parker::current());
+            let woken = edge.join().unwrap();
+            match armed {
+                // The edge came later, and took us.
+                Arm::Armed => assert!(woken),
+                Arm::Ready => assert!(!woken),
+                Arm::Busy => panic!("nobody else waits"),
+            }
+            assert!(word.disarm().is_none());
+        });
+    }
+
+    #[test]
+    fn loom_word_a_waiter_is_taken_once() {
+        loom::model(|| {
+            let word = Arc::new(WaitWord::new());
+            assert_eq!(word.arm(Parker::current()), Arm::Armed);
+            let (a, b) = (word.clone(), word.clone());
+            let close = loom::thread::spawn(move || a.disarm().is_some());
+            let edge = loom::thread::spawn(move || b.notify().is_some());
+            let taken = usize::from(close.join().unwrap()) + usize::from(edge.join().unwrap());
+            assert_eq!(taken, 1);
+        });
     }
 }

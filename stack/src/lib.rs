@@ -6,12 +6,37 @@
 //! boundary: what a runtime may ask, non-blocking, with POSIX names and error
 //! kinds.
 
+#![deny(unsafe_code)]
+
 mod addr;
+#[allow(unsafe_code, reason = "socket buffers are cut from reserved memory")]
+mod buffer;
+mod conn;
+mod dial;
 mod errno;
+mod ether;
 mod fd;
+mod flow;
+mod icmp;
+mod ip;
+mod isn;
+mod listen;
+mod neighbor;
+mod phy;
+mod segment;
+mod shard;
+mod stats;
 pub mod syscall;
+mod time_wait;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
 
 pub use addr::{Cidr, MacAddr, ParseAddrError};
 pub use errno::Errno;
 pub use fd::Fd;
-pub use syscall::Stack;
+pub use stats::{Counters, Gauges, ShardStats, Stats};
+pub use syscall::{
+    Config, ConfigError, Event, FlowInfo, ListenOptions, Ready, Shutdown, Stack, Turn,
+};

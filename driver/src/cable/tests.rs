@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::*;
 
 fn pair(ring_frames: usize, slots: u32) -> (CableEnd, CableEnd) {
-    cable(&CableOptions {
+    cable(CableOptions {
         ring_frames,
         slots,
         ..CableOptions::default()
@@ -133,7 +133,7 @@ fn senseless_cables_are_refused() {
             mtu,
             ..CableOptions::default()
         };
-        assert!(matches!(cable(&options), Err(CableError::Shape { .. })));
+        assert!(matches!(cable(options), Err(CableError::Shape { .. })));
     }
 }
 

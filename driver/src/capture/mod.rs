@@ -1,7 +1,7 @@
 //! A pcapng capture of what crosses a queue, both ways, that never blocks it.
 //!
 //! [`Capture`] wraps a queue, copies each frame into a pooled buffer and pushes
-//! it on a bounded lock-free queue; a thread of the [`CaptureHandle`] writes
+//! it on a bounded lock-free queue; the thread of a [`CaptureFile`] writes
 //! them to the file. Where there is no buffer, or the queue holds too many
 //! bytes, the frame is left out of the capture and counted: in the next frame's
 //! `epb_dropcount`, in the interface's `isb_ifdrop`, and in [`CaptureStats`].
@@ -20,10 +20,8 @@
 //! Format: draft-ietf-opsawg-pcapng.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -42,22 +40,22 @@ mod writer;
 const BUFFER_BYTES: usize = 2048;
 
 /// What a capture keeps, and how much of it at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CaptureOptions {
     /// Bytes of a frame to keep; what is longer is cut, with its length noted.
-    pub snaplen: u32,
+    pub snap_len: usize,
     /// Frames that may wait for the writer.
-    pub queue_frames: usize,
+    pub waiting_frames: usize,
     /// Bytes that may wait for the writer.
-    pub queue_bytes: usize,
+    pub waiting_bytes: usize,
 }
 
 impl Default for CaptureOptions {
     fn default() -> CaptureOptions {
         CaptureOptions {
-            snaplen: 65_535,
-            queue_frames: 8192,
-            queue_bytes: 32 << 20,
+            snap_len: 65_535,
+            waiting_frames: 8192,
+            waiting_bytes: 32 << 20,
         }
     }
 }
@@ -66,22 +64,14 @@ impl Default for CaptureOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// The file could not be made.
-    #[error("cannot make the capture file {path}")]
-    Create {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The writer thread could not be started.
     #[error("cannot start the capture's writer thread")]
     Thread(#[source] io::Error),
     /// Writing failed, and the capture ends there.
-    #[error("the capture is cut short: {} frames were written and {} left out", stats.written, stats.left_out)]
+    #[error("writing stopped after {} frames, and {} were left out", summary.written, summary.left_out)]
     Write {
         /// What is in the file and what is not.
-        stats: CaptureStats,
+        summary: CaptureSummary,
         /// What the system said.
         source: io::Error,
     },
@@ -92,9 +82,9 @@ pub enum CaptureError {
 pub struct CaptureStats {
     /// Frames that crossed the wrapped queues.
     pub seen: u64,
-    /// Frames written.
+    /// Frames in the file for certain: those since the last flush are not.
     pub written: u64,
-    /// Bytes of frames written.
+    /// Bytes of them.
     pub written_bytes: u64,
     /// Frames left out: no room for them to wait, or writing had failed.
     pub left_out: u64,
@@ -103,12 +93,14 @@ pub struct CaptureStats {
 }
 
 /// What a finished capture holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureSummary {
-    /// The final counts.
-    pub stats: CaptureStats,
-    /// Queues captured, each an interface of the file.
-    pub interfaces: usize,
+    /// Frames in the file.
+    pub written: u64,
+    /// Bytes of frames in the file.
+    pub written_bytes: u64,
+    /// Frames that crossed and are not in the file.
+    pub left_out: u64,
 }
 
 /// Which way a frame went.
@@ -140,10 +132,23 @@ struct Interface {
     left_out: AtomicU64,
 }
 
+impl Interface {
+    fn new(name: String) -> Interface {
+        Interface {
+            name,
+            since: clock::now(),
+            seen: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        }
+    }
+}
+
 /// What the path, the writer and the handle share.
 struct Shared {
-    snaplen: u32,
-    queue_bytes: usize,
+    snap_len: usize,
+    waiting_bytes_max: usize,
     wall_offset_ns: u64,
     records: ArrayQueue<Record>,
     buffers: ArrayQueue<Vec<u8>>,
@@ -158,18 +163,18 @@ struct Shared {
 
 impl Shared {
     fn new(options: &CaptureOptions) -> Shared {
-        let queue_frames = options.queue_frames.max(1);
-        let snaplen = options.snaplen.max(1);
-        let buffer_bytes = BUFFER_BYTES.min(snaplen as usize);
-        let buffers = ArrayQueue::new(queue_frames);
-        for _ in 0..queue_frames {
+        let waiting_frames = options.waiting_frames.max(1);
+        let snap_len = options.snap_len.max(1);
+        let buffer_bytes = BUFFER_BYTES.min(snap_len);
+        let buffers = ArrayQueue::new(waiting_frames);
+        for _ in 0..waiting_frames {
             let _ = buffers.push(Vec::with_capacity(buffer_bytes));
         }
         Shared {
-            snaplen,
-            queue_bytes: options.queue_bytes,
+            snap_len,
+            waiting_bytes_max: options.waiting_bytes,
             wall_offset_ns: clock::wall_offset_ns(),
-            records: ArrayQueue::new(queue_frames),
+            records: ArrayQueue::new(waiting_frames),
             buffers,
             waiting_bytes: AtomicUsize::new(0),
             interfaces: Mutex::new(Vec::new()),
@@ -209,50 +214,34 @@ impl Shared {
     }
 }
 
-/// A capture file being written. Dropping it finishes the file as
-/// [`CaptureHandle::finish`] does, without telling how that went; the wrapped
+/// A pcapng file being written. Dropping it finishes the file as
+/// [`CaptureFile::finish`] does, without telling how that went; the wrapped
 /// queues go on without it.
-pub struct CaptureHandle {
+pub struct CaptureFile {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<io::Result<()>>>,
     thread: Thread,
 }
 
-impl CaptureHandle {
-    /// Makes the file at `path` and starts its writer.
-    ///
-    /// # Errors
-    /// [`CaptureError::Create`] or [`CaptureError::Thread`].
-    pub fn create(
-        path: impl AsRef<Path>,
-        options: &CaptureOptions,
-    ) -> Result<CaptureHandle, CaptureError> {
-        let path = path.as_ref();
-        let file = File::create(path).map_err(|source| CaptureError::Create {
-            path: path.display().to_string(),
-            source,
-        })?;
-        CaptureHandle::to_writer(Box::new(file), options)
-    }
-
+impl CaptureFile {
     /// Starts a capture that goes to `sink`. It is written to by the writer
     /// thread only, which may block in it, and buffered.
     ///
     /// # Errors
     /// [`CaptureError::Thread`].
-    pub fn to_writer(
-        sink: Box<dyn Write + Send>,
-        options: &CaptureOptions,
-    ) -> Result<CaptureHandle, CaptureError> {
-        let shared = Arc::new(Shared::new(options));
+    pub fn start(
+        sink: impl Write + Send + 'static,
+        options: CaptureOptions,
+    ) -> Result<CaptureFile, CaptureError> {
+        let shared = Arc::new(Shared::new(&options));
         let writer = std::thread::Builder::new()
             .name("wirepath-capture".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, sink)
+                move || writer::run(&shared, Box::new(sink))
             })
             .map_err(CaptureError::Thread)?;
-        Ok(CaptureHandle {
+        Ok(CaptureFile {
             thread: writer.thread().clone(),
             shared,
             writer: Some(writer),
@@ -264,6 +253,24 @@ impl CaptureHandle {
         self.shared.stats()
     }
 
+    /// Captures what crosses `queue` from now on, as an interface of its own.
+    pub fn wrap<Q: Queue>(&self, queue: Q) -> Capture<Q> {
+        let interface = Arc::new(Interface::new(queue.info().name.clone()));
+        let mut interfaces = self.shared.interfaces();
+        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
+        interfaces.push(interface.clone());
+        drop(interfaces);
+        Capture {
+            queue,
+            shared: self.shared.clone(),
+            thread: self.thread.clone(),
+            number,
+            interface,
+            left_out: 0,
+            offered: Vec::with_capacity(BURST_FRAMES),
+        }
+    }
+
     /// Writes what waits and the statistics, and closes the file. What crosses
     /// the queues from now on is not part of the capture.
     ///
@@ -272,11 +279,15 @@ impl CaptureHandle {
     pub fn finish(mut self) -> Result<CaptureSummary, CaptureError> {
         let result = self.close();
         let stats = self.stats();
-        result.map_err(|source| CaptureError::Write { stats, source })?;
-        Ok(CaptureSummary {
-            stats,
-            interfaces: self.shared.interfaces().len(),
-        })
+        let summary = CaptureSummary {
+            written: stats.written,
+            written_bytes: stats.written_bytes,
+            left_out: stats.left_out,
+        };
+        match result {
+            Ok(()) => Ok(summary),
+            Err(source) => Err(CaptureError::Write { summary, source }),
+        }
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -291,7 +302,7 @@ impl CaptureHandle {
     }
 }
 
-impl Drop for CaptureHandle {
+impl Drop for CaptureFile {
     fn drop(&mut self) {
         let _ = self.close();
     }
@@ -311,42 +322,16 @@ pub struct Capture<Q = Box<dyn Queue>> {
 }
 
 impl<Q: Queue> Capture<Q> {
-    /// Captures what crosses `queue` into the file of `handle`, as an interface
-    /// of its own.
-    pub fn wrap(queue: Q, handle: &CaptureHandle) -> Capture<Q> {
-        let interface = Arc::new(Interface {
-            name: queue.info().name.clone(),
-            since: clock::now(),
-            seen: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
-        });
-        let mut interfaces = handle.shared.interfaces();
-        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
-        interfaces.push(interface.clone());
-        drop(interfaces);
-        Capture {
-            queue,
-            shared: handle.shared.clone(),
-            thread: handle.thread.clone(),
-            number,
-            interface,
-            left_out: 0,
-            offered: Vec::with_capacity(BURST_FRAMES),
-        }
-    }
-
     /// A copy of the frame, or none when there is no room for it.
     fn copy(&self, direction: Direction, at: Nanos, frame: &[u8]) -> Option<Record> {
         let shared = &*self.shared;
-        let kept = frame.len().min(shared.snaplen as usize);
+        let kept = frame.len().min(shared.snap_len);
         if shared.failed.load(Ordering::Relaxed) {
             return None;
         }
         let mut bytes = shared.buffers.pop()?;
         let waiting = shared.waiting_bytes.fetch_add(kept, Ordering::Relaxed);
-        if waiting + kept > shared.queue_bytes {
+        if waiting + kept > shared.waiting_bytes_max {
             self.discard(kept, bytes);
             return None;
         }
@@ -387,7 +372,7 @@ impl<Q: Queue> Capture<Q> {
     fn nudge(&self) {
         let records = &self.shared.records;
         let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
-        if records.len() > records.capacity() / 4 || bytes > self.shared.queue_bytes / 4 {
+        if records.len() > records.capacity() / 4 || bytes > self.shared.waiting_bytes_max / 4 {
             self.thread.unpark();
         }
     }

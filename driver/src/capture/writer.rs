@@ -35,7 +35,10 @@ const FLAGS_OUTBOUND: u32 = 2;
 /// goes on taking records off the queue and counting them.
 pub(super) fn run(shared: &Shared, sink: Box<dyn Write + Send>) -> io::Result<()> {
     let result = match start(sink) {
-        Ok(writer) => CaptureFile::new(shared, writer).run(),
+        Ok(writer) => {
+            let mut file = Blocks::new(shared, writer);
+            file.run().inspect_err(|_| file.leave_out_unflushed())
+        }
         Err(error) => Err(error),
     }
     .map_err(io_error);
@@ -65,15 +68,11 @@ fn start(sink: Box<dyn Write + Send>) -> Result<PcapNgWriter<Sink>, PcapNgWriteE
 fn discard(shared: &Shared) {
     let interfaces = shared.interfaces().clone();
     while let Some(record) = shared.records.pop() {
-        count_left_out(&interfaces, record.interface);
+        interfaces[record.interface as usize]
+            .left_out
+            .fetch_add(1, Ordering::Relaxed);
         release(shared, record);
     }
-}
-
-fn count_left_out(interfaces: &[Arc<Interface>], number: u32) {
-    interfaces[number as usize]
-        .left_out
-        .fetch_add(1, Ordering::Relaxed);
 }
 
 fn release(shared: &Shared, record: Record) {
@@ -92,18 +91,19 @@ fn io_error(error: PcapNgWriteError) -> io::Error {
 
 type Sink = BufWriter<Box<dyn Write + Send>>;
 
-struct CaptureFile<'a> {
+struct Blocks<'a> {
     shared: &'a Shared,
     writer: PcapNgWriter<Sink>,
-    /// Interfaces whose description is in the file.
-    described: Vec<Arc<Interface>>,
+    /// Interfaces whose description is in the file, each with the frames and
+    /// their bytes that were written since the last flush.
+    described: Vec<(Arc<Interface>, u64, u64)>,
     flushed: Instant,
     dirty: bool,
 }
 
-impl<'a> CaptureFile<'a> {
-    fn new(shared: &'a Shared, writer: PcapNgWriter<Sink>) -> CaptureFile<'a> {
-        CaptureFile {
+impl<'a> Blocks<'a> {
+    fn new(shared: &'a Shared, writer: PcapNgWriter<Sink>) -> Blocks<'a> {
+        Blocks {
             shared,
             writer,
             described: Vec::new(),
@@ -113,7 +113,7 @@ impl<'a> CaptureFile<'a> {
         }
     }
 
-    fn run(mut self) -> Result<(), PcapNgWriteError> {
+    fn run(&mut self) -> Result<(), PcapNgWriteError> {
         loop {
             // Read first: what was pushed before closing is then drained.
             let closed = self.shared.closed.load(Ordering::Acquire);
@@ -125,6 +125,7 @@ impl<'a> CaptureFile<'a> {
             self.flush()?;
             std::thread::park_timeout(FLUSH_EVERY);
         }
+        self.flush()?;
         self.statistics()?;
         self.dirty = true;
         self.flush()
@@ -146,7 +147,8 @@ impl<'a> CaptureFile<'a> {
             }
             let written = self.write(&record);
             if written.is_err() {
-                count_left_out(&self.described, record.interface);
+                let (interface, ..) = &self.described[record.interface as usize];
+                interface.left_out.fetch_add(1, Ordering::Relaxed);
             }
             release(self.shared, record);
             written?;
@@ -162,7 +164,22 @@ impl<'a> CaptureFile<'a> {
         if std::mem::take(&mut self.dirty) {
             self.writer.get_mut().flush()?;
         }
+        for (interface, frames, bytes) in &mut self.described {
+            let add = |to: &AtomicU64, n: &mut u64| {
+                to.fetch_add(std::mem::take(n), Ordering::Relaxed);
+            };
+            add(&interface.written, frames);
+            add(&interface.written_bytes, bytes);
+        }
         Ok(())
+    }
+
+    /// After an error: what was written since the last flush may not be in the
+    /// file.
+    fn leave_out_unflushed(&mut self) {
+        for (interface, frames, _) in &self.described {
+            interface.left_out.fetch_add(*frames, Ordering::Relaxed);
+        }
     }
 
     fn wall(&self, at: Nanos) -> Duration {
@@ -175,7 +192,7 @@ impl<'a> CaptureFile<'a> {
         for interface in all.into_iter().skip(self.described.len()) {
             let block = InterfaceDescriptionBlock {
                 linktype: DataLink::ETHERNET,
-                snaplen: self.shared.snaplen,
+                snaplen: u32::try_from(self.shared.snap_len).unwrap_or(u32::MAX),
                 options: vec![
                     InterfaceDescriptionOption::IfName(Cow::Borrowed(&interface.name)),
                     InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
@@ -183,7 +200,7 @@ impl<'a> CaptureFile<'a> {
             };
             self.writer.write_block(&block.into_block())?;
             self.dirty = true;
-            self.described.push(interface);
+            self.described.push((interface, 0, 0));
         }
         Ok(())
     }
@@ -206,11 +223,9 @@ impl<'a> CaptureFile<'a> {
         };
         self.writer.write_block(&block.into_block())?;
         self.dirty = true;
-        let interface = &self.described[record.interface as usize];
-        interface.written.fetch_add(1, Ordering::Relaxed);
-        interface
-            .written_bytes
-            .fetch_add(record.bytes.len() as u64, Ordering::Relaxed);
+        let (_, frames, bytes) = &mut self.described[record.interface as usize];
+        *frames += 1;
+        *bytes += record.bytes.len() as u64;
         Ok(())
     }
 
@@ -218,7 +233,7 @@ impl<'a> CaptureFile<'a> {
     /// dropped: frames that crossed the queue and are not in the file.
     fn statistics(&mut self) -> Result<(), PcapNgWriteError> {
         let now = self.wall(clock::now());
-        for (number, interface) in (0u32..).zip(&self.described) {
+        for (number, (interface, ..)) in (0u32..).zip(&self.described) {
             let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let block = InterfaceStatisticsBlock {
                 interface_id: number,

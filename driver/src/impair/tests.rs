@@ -4,7 +4,7 @@ use crate::cable::{CableEnd, CableOptions, cable};
 const MS: u64 = 1_000_000;
 
 fn impaired(options: ImpairOptions) -> (Impair<CableEnd>, CableEnd) {
-    let (a, b) = cable(&CableOptions {
+    let (a, b) = cable(CableOptions {
         ring_frames: 2048,
         ..CableOptions::default()
     })
@@ -198,7 +198,7 @@ fn the_same_seed_gives_the_same_fate() {
         ..Impairment::default()
     });
     let run = |seed| {
-        let (a, mut b) = cable(&CableOptions::default()).unwrap();
+        let (a, mut b) = cable(CableOptions::default()).unwrap();
         let mut a = Impair::wrap(a, options.clone(), seed);
         send(&mut a, Nanos(0), 0..60);
         a.kick(Nanos(2 * MS)).unwrap();
@@ -210,7 +210,7 @@ fn the_same_seed_gives_the_same_fate() {
 
 #[test]
 fn a_full_ring_below_is_not_an_event_of_its_own() {
-    let (a, mut b) = cable(&CableOptions {
+    let (a, mut b) = cable(CableOptions {
         ring_frames: 2,
         ..CableOptions::default()
     })

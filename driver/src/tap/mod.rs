@@ -27,7 +27,8 @@ use rustix::io::Errno;
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool};
 use crate::ring::{
-    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring, trace,
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
+    trace,
 };
 use crate::trace::Stage;
 
@@ -156,7 +157,7 @@ impl Tap {
             return Ok(Read::Bad);
         }
         frame.set_bounds(0, len);
-        frame.meta.polled_at = now;
+        frame.meta.polled_at = moment(now);
         Ok(Read::Frame(frame))
     }
 
@@ -166,7 +167,7 @@ impl Tap {
         while let Some(frame) = self.tx.front() {
             match rustix::io::write(&self.fd, frame) {
                 Ok(_) => {
-                    trace(now, Stage::DriverKick, frame);
+                    trace(moment(now), Stage::DriverKick, frame);
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
                 }

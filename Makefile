@@ -1,0 +1,77 @@
+# `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# What the tests call, as command:Debian package.
+TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
+	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils
+# What the benchmarks call besides; Go comes from PyPI, see benches/run.
+BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
+	python3:python3 taskset:util-linux
+
+# Installs the packages of those commands in $(1) that are not there.
+define install_missing
+missing=(); \
+for tool in $(1); do \
+	command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); \
+done; \
+if (( $${#missing[@]} )); then \
+	echo "installing $${missing[*]}"; \
+	$(SUDO) apt-get update -qq; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends "$${missing[@]}"; \
+fi
+endef
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: deps
+deps: ## Install what the tests call (apt-get)
+	@$(call install_missing,$(TEST_TOOLS))
+
+.PHONY: deps-bench
+deps-bench: ## Install what the benchmarks call (apt-get)
+	@$(call install_missing,$(BENCH_TOOLS))
+
+.PHONY: build
+build: ## Build the wirepath command, optimised
+	cargo build --release -p wirepath-tools
+
+.PHONY: lint
+lint: ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: loom
+loom: ## Model-check the runtime's lock-free parts, every interleaving
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test -p wirepath-runtime --release --lib
+
+# The end-to-end tests need root, or skip; here a skip is a failure.
+.PHONY: test
+test: deps lint ## Install what tests need, lint, and run all tests
+	cargo build --workspace --all-targets
+	WIREPATH_REQUIRE_LAB=1 cargo test --workspace
+	$(MAKE) loom
+
+.PHONY: demo
+demo: ## Follow one request through the fourteen stages
+	cargo run --release -- demo
+
+.PHONY: bench
+bench: deps-bench build ## Compare with Go, side by side (root)
+	benches/run
+
+.PHONY: callgrind
+callgrind: deps-bench build ## Count the instructions of a request (root)
+	benches/callgrind
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,3 @@
+module wirepath/benches/go
+
+go 1.27

@@ -1,0 +1,170 @@
+"""What the benchmarks share: namespaces, a cable, servers pinned to a core.
+
+All traffic stays between the namespaces made here, which are removed again.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+OUT = REPO / "target" / "bench"
+SERVER_ADDR = "10.0.0.2"
+CLIENT_ADDR = "10.0.0.1"
+URL = f"http://{SERVER_ADDR}:8080/"
+PAGE = "Hello, World!\n"
+TAP = "wp0"
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+START_LIMIT_S = 120
+
+
+class Failure(Exception):
+    """Something that the one who called has to mend; printed without a trace."""
+
+
+def run(*args, **options):
+    """Runs a command to its end and returns what it printed."""
+    done = subprocess.run(args, text=True, capture_output=True, **options)
+    if done.returncode:
+        raise Failure(f"{' '.join(map(str, args))}: {done.stderr.strip() or done.stdout}")
+    return done.stdout
+
+
+def need(*commands):
+    """Fails if a command is not installed."""
+    missing = [command for command in commands if not shutil.which(command)]
+    if missing:
+        raise Failure(f"not installed: {', '.join(missing)} (try `make deps-bench`)")
+    if os.geteuid() != 0:
+        raise Failure("network namespaces need root (try `sudo make bench`)")
+
+
+def wirepath():
+    """The `wirepath` command, built for release."""
+    path = Path(os.environ.get("WIREPATH_BIN", REPO / "target" / "release" / "wirepath"))
+    if not path.exists():
+        raise Failure(f"{path} is not there (try `make build`)")
+    return path
+
+
+class Namespace:
+    """A network namespace, removed at the end of the `with`."""
+
+    made = 0
+
+    def __enter__(self):
+        self.name = f"wpbench-{os.getpid()}-{Namespace.made}"
+        Namespace.made += 1
+        run("ip", "netns", "add", self.name)
+        self.ip("link set lo up")
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+    def ip(self, args):
+        """Runs `ip ARGS` inside."""
+        return run("ip", "-n", self.name, *args.split())
+
+    def command(self, *args):
+        """The arguments that run a command inside."""
+        return ["ip", "netns", "exec", self.name, *map(str, args)]
+
+
+def tap(namespace):
+    """Gives the namespace a TAP, whose other end will be the server's."""
+    namespace.ip(f"tuntap add dev {TAP} mode tap")
+    namespace.ip(f"addr add {CLIENT_ADDR}/24 dev {TAP}")
+    namespace.ip(f"link set {TAP} up")
+
+
+def veth(server, client):
+    """Joins two namespaces with a veth pair."""
+    server.ip(f"link add eth0 type veth peer name eth0 netns {client.name}")
+    for namespace, addr in (server, SERVER_ADDR), (client, CLIENT_ADDR):
+        namespace.ip(f"addr add {addr}/24 dev eth0")
+        namespace.ip("link set eth0 up")
+
+
+class Server:
+    """A server in a namespace, on one core, killed at the end of the `with`."""
+
+    def __init__(self, namespace, args, env=None, core=0):
+        self.args = namespace.command(
+            "setpriv", "--pdeathsig", "KILL", "taskset", "-c", core, *args
+        )
+        self.env = {**os.environ, **(env or {})}
+
+    def __enter__(self):
+        self.printed = []
+        self.ready = threading.Event()
+        self.process = subprocess.Popen(
+            self.args, env=self.env, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=OUT,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        self.ready.wait(START_LIMIT_S)
+        if "listening on" not in "".join(self.printed):
+            self.__exit__()
+            raise Failure(f"the server did not start: {''.join(self.printed)}")
+        return self
+
+    def __exit__(self, *_):
+        """Stops it, and kills it if it does not stop."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(START_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if "listening on" in line:
+                self.ready.set()
+        self.ready.set()
+
+    def cpu_seconds(self):
+        """User and system time of all its threads, as (user, system)."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return tuple(int(ticks) / TICKS_PER_SECOND for ticks in fields[11:13])
+
+
+def check_page(client):
+    """Fails unless the server says what it ought to."""
+    page = run(*client.command("curl", "-sS", "--max-time", "10", URL))
+    if page != PAGE:
+        raise Failure(f"{URL} gave {page!r}, not {PAGE!r}")
+
+
+def warn_if_busy():
+    """Says so if something else keeps the cores busy."""
+    before = idle_ticks()
+    time.sleep(1)
+    idle = (idle_ticks() - before) / TICKS_PER_SECOND / os.cpu_count()
+    if idle < 0.9:
+        print(f"warning: only {idle:.0%} idle; the figures will say little", file=sys.stderr)
+
+
+def idle_ticks():
+    """Ticks that all cores have idled since boot."""
+    return int(Path("/proc/stat").read_text().split()[4])
+
+
+def main(body):
+    """Runs a benchmark; what went wrong is one line and exit code 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        OUT.mkdir(parents=True, exist_ok=True)
+        body()
+    except Failure as failure:
+        sys.exit(f"{Path(sys.argv[0]).name}: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,133 @@
+//! The only place that switches stacks.
+//!
+//! A [`Fiber`] is a corosensei coroutine on a stack of the [`Arena`], running
+//! a loop for ever: resume it with a goroutine and it runs that goroutine's
+//! next step. So a step costs a switch there and a switch back, and never the
+//! making of a coroutine.
+
+mod overflow;
+mod stack;
+
+use std::convert::Infallible;
+use std::mem::ManuallyDrop;
+
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use crate::Next;
+use crate::g::G;
+
+pub(crate) use overflow::{install, this_thread as overflow_this_thread};
+pub(crate) use stack::{Arena, Slot};
+
+/// Why a fiber came back.
+pub(crate) enum Out {
+    /// The step ended; the fiber is idle.
+    Step(Next),
+    /// The goroutine wants to be parked, in the middle of a step.
+    Park,
+    /// The goroutine lets others run, in the middle of a step.
+    Yield,
+}
+
+/// The goroutine that a fiber is to run. It outlives the step: the M that
+/// resumes holds a count until the fiber comes back, and the G is not freed
+/// while it is parked (the registry holds it).
+struct Job(*const G);
+
+type Co = Coroutine<Job, Out, Infallible, Slot>;
+
+/// A stack and the root loop on it.
+pub(crate) struct Fiber {
+    co: ManuallyDrop<Co>,
+    bounds: (usize, usize),
+    /// No goroutine's code is on the stack.
+    idle: bool,
+}
+
+// SAFETY: corosensei leaves Coroutine !Send because a stack may hold values
+// that are not. An idle fiber's stack holds the root loop alone, whose frame
+// has a Yielder reference into that same stack and a spent Job: nothing of a
+// user's, nothing thread-local (steps are called through `run_body`, which is
+// never inlined, so no thread-local's address is kept in the loop's frame). It
+// may therefore be resumed on any thread. A fiber that is not idle is kept in
+// its G, which is bound: see the argument there. Dropping one that is not idle
+// touches nothing of what is on it.
+unsafe impl Send for Fiber {}
+
+/// How code on a fiber gets back to its M.
+#[derive(Clone, Copy)]
+pub(crate) struct Suspender(*const Yielder<Job, Out>);
+
+impl Suspender {
+    /// Switches to the M that resumed; returns when it resumes again.
+    ///
+    /// # Safety
+    /// The caller runs on the fiber that this belongs to.
+    pub(crate) unsafe fn suspend(self, out: Out) {
+        // SAFETY: the yielder lies at the base of the caller's own stack.
+        unsafe { &*self.0 }.suspend(out);
+    }
+}
+
+impl Fiber {
+    /// A fiber on `slot`. No memory of the slot is touched but its top.
+    pub(crate) fn new(slot: Slot) -> Fiber {
+        let bounds = slot.bounds();
+        let co = Coroutine::with_stack(slot, |yielder: &Yielder<Job, Out>, mut job: Job| {
+            loop {
+                // SAFETY: the job's G outlives the step (see Job), and this is
+                // the fiber that was resumed for it.
+                let next = unsafe { (*job.0).run_body(Suspender(yielder)) };
+                job = yielder.suspend(Out::Step(next));
+            }
+        });
+        Fiber {
+            co: ManuallyDrop::new(co),
+            bounds,
+            idle: true,
+        }
+    }
+
+    /// The stack's lowest usable address and the one above its highest.
+    pub(crate) fn bounds(&self) -> (usize, usize) {
+        self.bounds
+    }
+
+    /// Runs `g` until its step ends or it wants to wait.
+    pub(crate) fn resume(&mut self, g: &G) -> Out {
+        self.idle = false;
+        match self.co.resume(Job(g)) {
+            CoroutineResult::Yield(out) => {
+                self.idle = matches!(out, Out::Step(_));
+                out
+            }
+            CoroutineResult::Return(never) => match never {},
+        }
+    }
+
+    /// Gives back the memory below what an idle fiber needs.
+    pub(crate) fn trim(&self) {
+        debug_assert!(self.idle);
+        // SAFETY: an idle fiber's root loop lies in the topmost pages, which
+        // are kept; below is nothing that anyone will read again.
+        unsafe { stack::discard_below_root(self.bounds) };
+    }
+}
+
+impl Drop for Fiber {
+    fn drop(&mut self) {
+        if self.idle {
+            // SAFETY: an idle fiber's stack holds the root loop alone (or not
+            // even that), and nothing in its frame needs to be dropped; after
+            // this the coroutine is complete and its drop frees the slot.
+            unsafe {
+                if self.co.started() {
+                    self.co.force_reset();
+                }
+                ManuallyDrop::drop(&mut self.co);
+            }
+        }
+        // Else a goroutine's frames are on it that only their own thread may
+        // unwind: the stack is leaked.
+    }
+}

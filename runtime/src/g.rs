@@ -1,0 +1,235 @@
+//! G: a goroutine.
+//!
+//! A `G` is shared by its handle, by whoever may wake it, and by the queue or
+//! M that has it; the runtime's registry keeps it until it ends. What runs is
+//! `body`, reached only by the M that runs the goroutine.
+//!
+//! # Free and bound
+//!
+//! `home` is [`FREE`] while no code of the goroutine is on a stack: before its
+//! first run and between two steps. All that exists of it then is `body`,
+//! which is `Send`, and any M may run it. Once it runs, `home` is the index of
+//! the M, and it stays so while the code is suspended: such a goroutine is
+//! readied into that M's inbox and never runs elsewhere.
+
+use std::cell::{Cell, UnsafeCell};
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use wirepath_driver::{Nanos, clock};
+
+use crate::Next;
+use crate::coro::{Fiber, Out, Suspender};
+use crate::park::{Parker, WaitReason, Wake};
+use crate::sched::state::{Mark, Phase, State};
+use crate::sched::{self, Shared};
+use crate::timer::TimerTarget;
+
+/// `home` of a goroutine that may run on any M.
+pub(crate) const FREE: usize = usize::MAX;
+
+const NO_REASON: u8 = u8::MAX;
+
+/// What a goroutine does.
+pub(crate) trait Body: Send {
+    /// Runs one step (all of it, for `go`). Never unwinds.
+    fn run(&mut self) -> Next;
+
+    /// Ends it without running on, for a reason that its handle reports.
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>);
+}
+
+/// A goroutine.
+pub(crate) struct G {
+    /// Its number, from 1.
+    pub(crate) id: u64,
+    /// Its name, when it has one.
+    pub(crate) name: Option<Arc<str>>,
+    /// Where it was started.
+    pub(crate) site: &'static Location<'static>,
+    /// Its runtime.
+    pub(crate) shared: Arc<Shared>,
+    /// Where it is.
+    pub(crate) state: State,
+    home: AtomicUsize,
+    reason: AtomicU8,
+    /// The number of the timer that counts.
+    timer: AtomicU64,
+    body: UnsafeCell<Option<Box<dyn Body>>>,
+    /// The stack that its suspended code is on.
+    fiber: UnsafeCell<Option<Fiber>>,
+    /// How its code switches away; set by the fiber when it starts to run it.
+    suspender: Cell<Option<Suspender>>,
+}
+
+// SAFETY: the fields that are not Sync by themselves (`body`, `fiber`,
+// `suspender`) are touched only by the M that moved `state` from Runnable to
+// Running, until it moves it on; both moves are atomic, so one M's use happens
+// before the next one's. `body` is Send, so it may be used from one M after
+// another. `fiber` holds code in the middle of user frames, which need not be
+// Send: it is there only while `home` names one M, the readying paths of
+// `sched` queue such a G for that M alone, and only that M resumes it. A G that
+// is freed with a fiber in it leaks the stack instead of unwinding it.
+unsafe impl Sync for G {}
+// SAFETY: as for Sync.
+unsafe impl Send for G {}
+
+impl G {
+    pub(crate) fn new(
+        id: u64,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        shared: Arc<Shared>,
+        body: Box<dyn Body>,
+    ) -> G {
+        G {
+            id,
+            name,
+            site,
+            shared,
+            state: State::new(),
+            home: AtomicUsize::new(FREE),
+            reason: AtomicU8::new(NO_REASON),
+            timer: AtomicU64::new(0),
+            body: UnsafeCell::new(Some(body)),
+            fiber: UnsafeCell::new(None),
+            suspender: Cell::new(None),
+        }
+    }
+
+    /// The M that it is bound to, or [`FREE`].
+    pub(crate) fn home(&self) -> usize {
+        self.home.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_home(&self, m: usize) {
+        self.home.store(m, Ordering::Release);
+    }
+
+    /// What it waits for, when it waits.
+    pub(crate) fn reason(&self) -> Option<WaitReason> {
+        (self.state.phase() == Phase::Parked)
+            .then(|| WaitReason::from_number(self.reason.load(Ordering::Relaxed)))?
+    }
+
+    pub(crate) fn set_reason(&self, reason: WaitReason) {
+        self.reason.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// Runs one step of the body.
+    ///
+    /// # Safety
+    /// The caller is the fiber that the running M resumed for this G.
+    #[inline(never)]
+    pub(crate) unsafe fn run_body(&self, suspender: Suspender) -> Next {
+        self.suspender.set(Some(suspender));
+        // SAFETY: the running M alone touches the body, and it does so once:
+        // steps do not nest.
+        let body = unsafe { &mut *self.body.get() };
+        let next = body.as_mut().map_or(Next::Done, |b| b.run());
+        if matches!(next, Next::Done) {
+            *body = None;
+        }
+        self.suspender.set(None);
+        next
+    }
+
+    /// Ends the goroutine before its next step.
+    ///
+    /// # Safety
+    /// As for [`G::run_body`].
+    pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
+        // SAFETY: as for run_body.
+        if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
+            body.abandon(why);
+        }
+    }
+
+    /// Puts the suspended stack into the G.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn put_fiber(&self, fiber: Fiber) {
+        // SAFETY: only the running M touches the field.
+        unsafe { *self.fiber.get() = Some(fiber) };
+    }
+
+    /// Takes the suspended stack, if there is one.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G, and its home if it has one.
+    pub(crate) unsafe fn take_fiber(&self) -> Option<Fiber> {
+        // SAFETY: only the running M touches the field.
+        unsafe { (*self.fiber.get()).take() }
+    }
+
+    /// Switches from the goroutine's stack to its M.
+    fn suspend(&self, out: Out) {
+        let suspender = self.suspender.get();
+        // SAFETY: called on this G's own stack (park and yield_now are), whose
+        // suspender was set when its step began.
+        unsafe { suspender.expect("set while a step runs").suspend(out) };
+        // Steps of others ran meanwhile, but they set their own G's.
+        self.suspender.set(suspender);
+    }
+
+    /// Waits on the goroutine's own stack.
+    pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
+        let told = self.state.take();
+        if told.has(Mark::TOKEN) {
+            return Wake::Notified;
+        }
+        if told.has(Mark::CANCELLED) {
+            return Wake::Cancelled;
+        }
+        if let Some(at) = deadline {
+            if at <= clock::now() {
+                return Wake::Deadline;
+            }
+            self.set_timer(at);
+        }
+        self.set_reason(reason);
+        self.suspend(Out::Park);
+        let told = self.state.take();
+        if deadline.is_some() {
+            // The entry that may still be in the heap is stale now.
+            self.timer.fetch_add(1, Ordering::Relaxed);
+        }
+        if told.has(Mark::TOKEN) {
+            Wake::Notified
+        } else if told.has(Mark::CANCELLED) {
+            Wake::Cancelled
+        } else if deadline.is_some_and(|at| clock::now() >= at) {
+            Wake::Deadline
+        } else {
+            Wake::Notified
+        }
+    }
+
+    /// Lets others run.
+    pub(crate) fn yield_now(&self) {
+        self.suspend(Out::Yield);
+    }
+
+    /// Sets a timer that leaves the mark `EXPIRED` at `when`.
+    pub(crate) fn set_timer(self: &Arc<G>, when: Nanos) {
+        let seq = self.timer.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.add_timer(when, seq, self.clone());
+    }
+
+    /// Sets the token and wakes it.
+    pub(crate) fn unpark(self: &Arc<G>) {
+        if self.state.wake(Mark::TOKEN) {
+            sched::ready(self.clone());
+        }
+    }
+}
+
+impl TimerTarget for G {
+    fn fire(self: Arc<Self>, _now: Nanos, seq: u64, _woken: &mut Vec<Parker>) {
+        if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
+            sched::ready(self);
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! M: an OS thread that runs goroutines while it holds a P.
+//!
+//! [`M`] is what others see of it: the inbox for its bound goroutines, whether
+//! it has a P, and the note that it sleeps on. [`Local`] is what the thread
+//! alone uses; it lives on the thread's own stack and is found through a
+//! thread-local.
+//!
+//! # Thread-locals across a switch
+//!
+//! A compiler may keep a thread-local's address in a register across a stack
+//! switch. For a goroutine in the middle of a step that is harmless, since it
+//! stays on its thread; the root loop of a fiber, which does move, reaches no
+//! thread-local but through functions that are never inlined.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use wirepath_driver::trace::{self, Actor, Event, Stage};
+use wirepath_driver::{Nanos, clock};
+
+use crate::Next;
+use crate::coro::{Fiber, Out};
+use crate::g::{FREE, G};
+use crate::p::{P, count};
+use crate::park::{Parker, WaitReason};
+use crate::sched::Shared;
+use crate::word::Arm;
+
+/// What an M does, as others need to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    /// It has a P: it looks into its inbox by itself.
+    Running,
+    /// It sleeps without a P: who fills its inbox sees to it that it gets one.
+    Idle,
+    /// It is in `blocking`: it asks for a P itself when it is done.
+    Blocking,
+}
+
+/// An M.
+pub(crate) struct M {
+    pub(crate) index: usize,
+    status: AtomicU8,
+    inbox: Mutex<VecDeque<Arc<G>>>,
+    /// Goroutines in the inbox; changed under its lock.
+    inbox_len: AtomicUsize,
+    note: Mutex<Option<Order>>,
+    noted: Condvar,
+    /// Goroutines suspended in the middle of a step here.
+    pub(crate) bound: AtomicUsize,
+}
+
+/// What a sleeping M is woken for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// Take this P; look for work on behalf of all if `spinning`.
+    Run { p: usize, spinning: bool },
+    /// End.
+    Exit,
+}
+
+impl M {
+    pub(crate) fn new(index: usize) -> M {
+        M {
+            index,
+            status: AtomicU8::new(Status::Idle as u8),
+            inbox: Mutex::default(),
+            inbox_len: AtomicUsize::new(0),
+            note: Mutex::new(None),
+            noted: Condvar::new(),
+            bound: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match self.status.load(Ordering::SeqCst) {
+            0 => Status::Running,
+            1 => Status::Idle,
+            _ => Status::Blocking,
+        }
+    }
+
+    pub(crate) fn set_status(&self, status: Status) {
+        self.status.store(status as u8, Ordering::SeqCst);
+    }
+
+    /// Puts a bound goroutine into the inbox, from any thread.
+    pub(crate) fn post(&self, g: Arc<G>) {
+        let mut inbox = self.inbox.lock().expect("nothing panics under this lock");
+        inbox.push_back(g);
+        self.inbox_len.store(inbox.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_mail(&self) -> bool {
+        self.inbox_len.load(Ordering::SeqCst) > 0
+    }
+
+    fn fetch(&self, into: &mut VecDeque<Arc<G>>) {
+        let mut inbox = self.inbox.lock().expect("nothing panics under this lock");
+        into.append(&mut inbox);
+        self.inbox_len.store(0, Ordering::SeqCst);
+    }
+
+    /// Leaves an order and wakes the M if it sleeps on its note.
+    pub(crate) fn order(&self, order: Order) {
+        *self.note.lock().expect("nothing panics under this lock") = Some(order);
+        self.noted.notify_one();
+    }
+
+    pub(crate) fn take_order(&self) -> Option<Order> {
+        self.note
+            .lock()
+            .expect("nothing panics under this lock")
+            .take()
+    }
+
+    /// Sleeps until there is an order.
+    pub(crate) fn wait_order(&self) -> Order {
+        let mut note = self.note.lock().expect("nothing panics under this lock");
+        loop {
+            if let Some(order) = note.take() {
+                return order;
+            }
+            note = self
+                .noted
+                .wait(note)
+                .expect("nothing panics under this lock");
+        }
+    }
+}
+
+/// Idle fibers that an M keeps; more go to the runtime's pool, trimmed.
+const SPARE_FIBERS: usize = 16;
+
+/// What belongs to the thread of an M.
+pub(crate) struct Local {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) m: Arc<M>,
+    /// Index of the P that it holds.
+    p: Cell<Option<usize>>,
+    pub(crate) spinning: Cell<bool>,
+    /// After a sleep in epoll: shards of others may have frames as well.
+    pub(crate) poll_all: Cell<bool>,
+    /// Looking for work made some for this P: look again.
+    pub(crate) progress: Cell<bool>,
+    /// Runs in a row that came from runnext.
+    pub(crate) nexts: Cell<u32>,
+    /// Bound goroutines readied by this thread.
+    pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
+    fibers: RefCell<Vec<Fiber>>,
+    pub(crate) woken: Cell<Vec<Parker>>,
+    pub(crate) rng: Cell<u64>,
+    current: Cell<*const G>,
+    stack: Cell<(usize, usize)>,
+    blocking: Cell<bool>,
+}
+
+thread_local! {
+    static LOCAL: Cell<*const Local> = const { Cell::new(std::ptr::null()) };
+}
+
+#[inline(never)]
+fn local_ptr() -> *const Local {
+    LOCAL.get()
+}
+
+/// Calls `f` with the state of the current thread's M, if it is one.
+pub(crate) fn with_local<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    // SAFETY: the pointer is null or of a Local that lives in a frame below on
+    // this thread's stack: `thread_main` sets and clears it.
+    f(unsafe { local_ptr().as_ref() })
+}
+
+/// The goroutine that calls, unless it counts as its thread (see `park`).
+pub(crate) fn current_g() -> Option<Arc<G>> {
+    with_local(|local| {
+        let local = local?;
+        let g = local.current.get();
+        if g.is_null() || local.blocking.get() || std::thread::panicking() {
+            return None;
+        }
+        // SAFETY: `execute` holds a count of the G that it made current.
+        Some(unsafe {
+            Arc::increment_strong_count(g);
+            Arc::from_raw(g)
+        })
+    })
+}
+
+/// What the overflow handler tells of the goroutine that runs.
+pub(crate) struct Running {
+    pub(crate) id: u64,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) stack: (usize, usize),
+}
+
+/// The goroutine that runs on this thread. Reads only what this thread wrote;
+/// allocates nothing.
+pub(crate) fn running() -> Option<Running> {
+    with_local(|local| {
+        let local = local?;
+        // SAFETY: as in current_g; used only while the goroutine runs.
+        let g: &'static G = unsafe { local.current.get().as_ref()? };
+        Some(Running {
+            id: g.id,
+            name: g.name.as_deref(),
+            site: g.site,
+            stack: local.stack.get(),
+        })
+    })
+}
+
+impl Local {
+    fn new(shared: Arc<Shared>, m: Arc<M>) -> Local {
+        let seed = (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Local {
+            shared,
+            m,
+            p: Cell::new(None),
+            spinning: Cell::new(false),
+            poll_all: Cell::new(false),
+            progress: Cell::new(false),
+            nexts: Cell::new(0),
+            inbox: RefCell::default(),
+            fibers: RefCell::default(),
+            woken: Cell::default(),
+            rng: Cell::new(seed),
+            current: Cell::new(std::ptr::null()),
+            stack: Cell::new((0, 0)),
+            blocking: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn p(&self) -> Option<&P> {
+        self.p.get().map(|i| &self.shared.ps[i])
+    }
+
+    /// Takes a P: the caller has just taken it from the idle ones or was given
+    /// it.
+    pub(crate) fn acquire(&self, p: usize) {
+        debug_assert!(self.p.get().is_none());
+        self.p.set(Some(p));
+        self.m.set_status(Status::Running);
+    }
+
+    /// Gives the P up; the caller passes it on.
+    pub(crate) fn release(&self) -> usize {
+        self.p.take().expect("an M that gives up its P has one")
+    }
+
+    /// A number for the start of a round of stealing (xorshift).
+    pub(crate) fn random(&self) -> usize {
+        let mut x = self.rng.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.rng.set(x);
+        (x >> 33) as usize
+    }
+
+    /// A goroutine bound to this M that is ready.
+    pub(crate) fn pop_bound(&self) -> Option<Arc<G>> {
+        let mut inbox = self.inbox.borrow_mut();
+        if self.m.has_mail() {
+            self.m.fetch(&mut inbox);
+        }
+        inbox.pop_front()
+    }
+
+    pub(crate) fn has_bound(&self) -> bool {
+        self.m.has_mail() || !self.inbox.borrow().is_empty()
+    }
+
+    /// Whether a goroutine runs on this M now.
+    pub(crate) fn is_executing(&self) -> bool {
+        !self.current.get().is_null()
+    }
+
+    /// Whether code that runs now is in `blocking`.
+    pub(crate) fn set_blocking(&self, blocking: bool) {
+        self.blocking.set(blocking);
+    }
+
+    fn take_fiber(&self) -> Fiber {
+        if let Some(fiber) = self.fibers.borrow_mut().pop() {
+            return fiber;
+        }
+        if let Some(fiber) = self.shared.fibers().pop() {
+            return fiber;
+        }
+        match self.shared.arena.slot() {
+            Ok(slot) => Fiber::new(slot),
+            Err(error) => out_of_stacks(&error),
+        }
+    }
+
+    fn put_fiber(&self, fiber: Fiber) {
+        let mut fibers = self.fibers.borrow_mut();
+        if fibers.len() < SPARE_FIBERS {
+            fibers.push(fiber);
+        } else {
+            fiber.trim();
+            self.shared.fibers().push(fiber);
+        }
+    }
+
+    /// Runs a goroutine that came from a queue until it waits or ends.
+    pub(crate) fn execute(&self, g: Arc<G>) {
+        let p = self.p().expect("goroutines run on a P");
+        p.advance();
+        g.state.start();
+        self.current.set(Arc::as_ptr(&g));
+        if trace::enabled() {
+            trace_run(Actor {
+                g: g.id,
+                p: p.id as u16 + 1,
+                m: self.m.index as u16 + 1,
+            });
+        }
+        // SAFETY: this M has just started the goroutine; a bound one comes from
+        // this M's inbox only.
+        let suspended = unsafe { g.take_fiber() };
+        let fiber = suspended.unwrap_or_else(|| {
+            g.set_home(self.m.index);
+            // A wake before a step is used up by the step.
+            let told = g.state.take();
+            if told.has(crate::sched::state::Mark::CANCELLED) {
+                // SAFETY: as above; no code of it is on a stack.
+                unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+            }
+            self.take_fiber()
+        });
+        self.stack.set(fiber.bounds());
+        self.switch_to(g, fiber);
+        self.current.set(std::ptr::null());
+        if trace::enabled() {
+            trace::set_actor(Actor::default());
+        }
+    }
+
+    fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
+        loop {
+            match fiber.resume(&g) {
+                Out::Step(next) => {
+                    g.set_home(FREE);
+                    self.put_fiber(fiber);
+                    return self.after_step(g, next);
+                }
+                Out::Park => {
+                    // The fiber must be in place before the park is committed.
+                    // SAFETY: this M runs the goroutine until then.
+                    unsafe { g.put_fiber(fiber) };
+                    self.m.bound.fetch_add(1, Ordering::Relaxed);
+                    if g.state.commit_park() {
+                        self.parked();
+                        return;
+                    }
+                    self.m.bound.fetch_sub(1, Ordering::Relaxed);
+                    // SAFETY: it did not park, so this M still runs it.
+                    fiber = unsafe { g.take_fiber() }.expect("put above");
+                }
+                Out::Yield => {
+                    // SAFETY: this M runs it.
+                    unsafe { g.put_fiber(fiber) };
+                    g.state.requeue();
+                    self.inbox.borrow_mut().push_back(g);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn parked(&self) {
+        if let Some(p) = self.p() {
+            count(&p.parks);
+        }
+    }
+
+    fn after_step(&self, g: Arc<G>, next: Next) {
+        match next {
+            Next::Done => return self.shared.finished(&g),
+            Next::Yield => return self.requeue(g),
+            Next::Sleep(until) if until <= clock::now() => return self.requeue(g),
+            Next::Sleep(until) => {
+                g.set_reason(WaitReason::Sleep);
+                g.set_timer(until);
+            }
+            Next::Wait(wait) => {
+                g.set_reason(WaitReason::IoWait);
+                match wait.arm(Parker::G(g.clone())) {
+                    Arm::Armed => {}
+                    Arm::Ready => return self.requeue(g),
+                    Arm::Busy => {
+                        let why = "another goroutine waits for this descriptor already";
+                        // SAFETY: this M runs the goroutine, between steps.
+                        unsafe { g.abandon_body(Box::new(why)) };
+                        return self.shared.finished(&g);
+                    }
+                }
+            }
+        }
+        if g.state.commit_park() {
+            self.parked();
+        } else {
+            self.requeue(g);
+        }
+    }
+
+    /// Puts a free goroutine that this M runs to the end of the queue.
+    fn requeue(&self, g: Arc<G>) {
+        g.state.requeue();
+        match self.p() {
+            Some(p) => p.queue.push(g, |half| self.shared.global.extend(half)),
+            None => self.shared.global.extend([g]),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn trace_run(actor: Actor) {
+    trace::set_actor(actor);
+    let at: Nanos = clock::now();
+    trace::emit(Event {
+        actor,
+        ..Event::new(at, Stage::GRun, 0)
+    });
+}
+
+/// No stack for a goroutine that must run: as in Go, there is no going on.
+fn out_of_stacks(error: &std::io::Error) -> ! {
+    eprintln!(
+        "wirepath: no memory for another goroutine stack: {error} (see vm.max_map_count and \
+         the limit on address space)"
+    );
+    std::process::abort();
+}
+
+/// The life of an M's thread.
+pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
+    crate::coro::overflow_this_thread();
+    let local = Local::new(shared, m);
+    LOCAL.set(&raw const local);
+    if local.obey(local.m.wait_order()) {
+        while let Some(g) = local.find() {
+            local.execute(g);
+        }
+    }
+    LOCAL.set(std::ptr::null());
+    // Free goroutines that are left are dropped with the queues; bound ones
+    // leak their stacks.
+}

@@ -1,0 +1,157 @@
+//! How a runtime ends: by shutdown, or because nothing can ever happen again.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use wirepath_driver::{Nanos, clock};
+
+use super::Shared;
+use super::state::{Mark, Phase};
+use crate::g::G;
+
+impl Shared {
+    pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the waits of all goroutines, now and from now on.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        for g in self.live() {
+            if g.state.wake(Mark::CANCELLED) {
+                super::ready(g);
+            }
+        }
+    }
+
+    /// Waits until no goroutine is left, or until `until`.
+    pub(crate) fn wait_ended(&self, until: Nanos) {
+        let mut ended = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.live().is_empty() {
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                return;
+            }
+            // `finished` does not take the lock, so look again now and then.
+            let nap = left.min(std::time::Duration::from_millis(1));
+            let waited = self.exit_signal.wait_timeout(ended, nap);
+            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A thread of the runtime ends.
+    pub(super) fn note_exit(&self) {
+        *self.exited.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.exit_signal.notify_all();
+    }
+
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exiting.load(Ordering::SeqCst)
+    }
+
+    /// Joins the threads that end by `until` (those that are idle do at once).
+    /// Returns how many did not.
+    pub(crate) fn join_threads(&self, until: Nanos) -> usize {
+        // Idle threads need a moment, also where the caller gives none.
+        let until = until.max(clock::now() + super::sysmon::PERIOD * 5);
+        let threads = std::mem::take(&mut *self.threads());
+        let mut exited = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
+        while *exited < threads.len() {
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.exit_signal.wait_timeout(exited, left);
+            exited = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if *exited < threads.len() {
+            return threads.len() - *exited;
+        }
+        drop(exited);
+        let own = std::thread::current().id();
+        for thread in threads {
+            if thread.thread().id() != own {
+                // A thread of ours catches what goroutines throw.
+                let _ = thread.join();
+            }
+        }
+        0
+    }
+
+    /// Every P is idle. If nothing can ever wake a goroutine, says so and ends
+    /// the process, as Go does.
+    pub(super) fn check_deadlock(&self) {
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
+        if self.is_deadlocked(threads) {
+            eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
+            eprint!("{}", crate::dump::dump(self));
+            std::process::exit(2);
+        }
+    }
+
+    /// Every goroutine waits, and there is no timer, no network, nobody in
+    /// `blocking`, and among the process's `threads` none but this runtime's
+    /// and those that wait in `run`. With a stack attached it cannot be known.
+    fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
+        let quiet = self.netpoll.shards() == 0
+            && self.in_blocking.load(Ordering::SeqCst) == 0
+            && self.in_run.load(Ordering::SeqCst) > 0
+            && self.next_timer() == Nanos::MAX
+            && self.spinning.load(Ordering::SeqCst) == 0
+            && !self.any_work();
+        if !quiet || self.exiting() || !self.all_idle() {
+            return false;
+        }
+        let live = self.live();
+        let waits = |g: &Arc<G>| g.state.phase() == Phase::Parked;
+        if live.is_empty() || !live.iter().all(waits) {
+            return false;
+        }
+        threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst) && self.all_idle()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::netpoll::Netpoll;
+    use crate::park::{Parker, WaitReason, park};
+    use crate::spawn::go_in;
+    use std::panic::Location;
+
+    #[test]
+    fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
+        let shared = Shared::new(2, 1 << 16, Netpoll::new(None)).unwrap();
+        shared.start_first().unwrap();
+        // As `Runtime::run` counts the thread that waits in it.
+        shared.in_run.fetch_add(1, Ordering::SeqCst);
+        let (tell, told) = std::sync::mpsc::channel();
+        let waits = go_in(&shared, None, Location::caller(), move || {
+            crate::sleep(std::time::Duration::from_millis(20));
+            tell.send(Parker::current()).unwrap();
+            park(WaitReason::ChanReceive, None);
+        });
+        let ours = || shared.threads().len() + 1;
+        assert!(
+            !shared.is_deadlocked(ours),
+            "it runs, or a timer will wake it"
+        );
+        let parker = told.recv().unwrap();
+        let start = clock::now();
+        while !shared.is_deadlocked(ours) {
+            assert!(clock::now().since(start).as_secs() < 20);
+            std::thread::yield_now();
+        }
+        assert!(!shared.is_deadlocked(|| ours() + 1));
+        let dump = crate::dump::dump(&shared);
+        assert!(
+            dump.contains("goroutine 1 [chan receive, bound to M0]"),
+            "{dump}"
+        );
+        parker.unpark();
+        waits.join().unwrap();
+        assert!(!shared.is_deadlocked(ours), "nobody waits");
+        shared.exit();
+        assert_eq!(shared.join_threads(clock::now()), 0);
+    }
+}

@@ -1,0 +1,334 @@
+//! The scheduler: what all M's and P's of a runtime share.
+//!
+//! The rules are those of Go's `proc.go`, with the two departures that
+//! DESIGN.md gives: goroutines in the middle of user code are bound to their M
+//! (see [`crate::g`]), and a P polls the network also while it is busy.
+//!
+//! * [`find`]: where an M looks for its next goroutine, in which order.
+//! * [`idle`]: how it goes to sleep without missing a wake, and is woken.
+//! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
+//! * [`sysmon`]: the watcher.
+//!
+//! # Lock order
+//! `idle` before an M's note. No other two locks are held together, and none
+//! while a goroutine runs.
+
+mod end;
+mod find;
+mod idle;
+pub(crate) mod run_queue;
+pub(crate) mod state;
+mod sysmon;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use wirepath_driver::{Nanos, clock};
+
+use crate::coro::{Arena, Fiber};
+use crate::g::{FREE, G};
+use crate::m::{self, Local, M, Status};
+use crate::netpoll::Netpoll;
+use crate::p::P;
+use crate::park::Parker;
+use crate::timer::TimerTarget;
+
+pub use idle::blocking;
+use idle::{Idle, Sleeper};
+
+/// The global queue.
+#[derive(Default)]
+pub(crate) struct Global {
+    queue: Mutex<VecDeque<Arc<G>>>,
+    len: AtomicUsize,
+}
+
+impl Global {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<G>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn extend(&self, gs: impl IntoIterator<Item = Arc<G>>) {
+        let mut queue = self.lock();
+        queue.extend(gs);
+        self.len.store(queue.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::SeqCst) == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Takes the first and up to `more` after it, which go to `each`.
+    fn take(&self, more: usize, each: impl FnMut(Arc<G>)) -> Option<Arc<G>> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut queue = self.lock();
+        let first = queue.pop_front()?;
+        let more = more.min(queue.len());
+        let rest: Vec<Arc<G>> = queue.drain(..more).collect();
+        self.len.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        rest.into_iter().for_each(each);
+        Some(first)
+    }
+}
+
+/// Parts of the registry, so that P's seldom meet at its locks.
+const REGISTRY_PARTS: usize = 16;
+
+/// What the M's of a runtime share.
+pub(crate) struct Shared {
+    /// The network, and whoever waits for it.
+    pub(crate) netpoll: Netpoll,
+    /// This, for threads that it starts.
+    me: Weak<Shared>,
+    /// P's that count; as many again are there for compensation.
+    procs: usize,
+    pub(crate) ps: Box<[P]>,
+    pub(crate) global: Global,
+    pub(crate) arena: Arc<Arena>,
+    fibers: Mutex<Vec<Fiber>>,
+    ms: RwLock<Vec<Arc<M>>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    registry: [Mutex<HashMap<u64, Arc<G>>>; REGISTRY_PARTS],
+    next_id: AtomicU64,
+    pub(crate) created: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    idle: Mutex<Idle>,
+    /// Idle P's; changed under `idle`.
+    idle_ps: AtomicUsize,
+    /// M's that look for work.
+    spinning: AtomicUsize,
+    /// M's that want a P for a bound goroutine; changed under `idle`.
+    wanting: AtomicUsize,
+    /// M's in `blocking`.
+    pub(crate) in_blocking: AtomicUsize,
+    /// Threads of callers of `run` that wait.
+    pub(crate) in_run: AtomicUsize,
+    sleeper: Sleeper,
+    /// When the network was last polled.
+    last_poll: AtomicU64,
+    pub(crate) cancelled: AtomicBool,
+    exiting: AtomicBool,
+    exited: Mutex<usize>,
+    exit_signal: Condvar,
+    sysmon: sysmon::Bell,
+}
+
+/// The runtime that was made last, for plain threads that use what belongs to
+/// a runtime (a stream moved out of its goroutine).
+static LAST: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+/// The runtime of the calling goroutine.
+pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
+    m::with_local(|local| local.map(|l| l.shared.clone()))
+}
+
+/// The runtime of the calling goroutine, or for a plain thread the last made.
+pub(crate) fn runtime_or_last() -> Option<Arc<Shared>> {
+    current_runtime().or_else(|| {
+        LAST.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade()
+    })
+}
+
+/// Puts a goroutine that was just made runnable into a queue, and wakes an M
+/// if one could run it sooner.
+pub(crate) fn ready(g: Arc<G>) {
+    m::with_local(|local| {
+        let shared = g.shared.clone();
+        let local = local.filter(|l| Arc::ptr_eq(&l.shared, &shared));
+        if shared.enqueue(local, g, true) {
+            shared.wake_p();
+        }
+    });
+}
+
+/// Wakes many at once, and then at most one more M to help.
+pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
+    m::with_local(|local| {
+        let mut helped: Option<Arc<Shared>> = None;
+        for parker in parkers.drain(..) {
+            let Parker::G(g) = parker else {
+                parker.unpark();
+                continue;
+            };
+            if !g.state.wake(state::Mark::TOKEN) {
+                continue;
+            }
+            let own = local.filter(|l| Arc::ptr_eq(&l.shared, &g.shared));
+            let keep = own.is_none().then(|| g.shared.clone());
+            let shared =
+                own.map_or_else(|| keep.as_deref().expect("one of the two"), |l| &*l.shared);
+            if shared.enqueue(own, g, false) && helped.is_none() {
+                helped = keep.or_else(|| own.map(|l| l.shared.clone()));
+            }
+        }
+        if let Some(shared) = helped {
+            shared.wake_p();
+        }
+    });
+}
+
+impl Shared {
+    pub(crate) fn new(
+        procs: usize,
+        stack_size: usize,
+        netpoll: Netpoll,
+    ) -> io::Result<Arc<Shared>> {
+        let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let shared = Arc::new_cyclic(|me| Shared {
+            netpoll,
+            me: me.clone(),
+            procs,
+            ps: (0..2 * procs).map(P::new).collect(),
+            global: Global::default(),
+            arena: Arena::new(stack_size),
+            fibers: Mutex::default(),
+            ms: RwLock::default(),
+            threads: Mutex::default(),
+            registry: Default::default(),
+            next_id: AtomicU64::new(1),
+            created: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            idle: Mutex::new(Idle::new(procs)),
+            idle_ps: AtomicUsize::new(procs),
+            spinning: AtomicUsize::new(0),
+            wanting: AtomicUsize::new(0),
+            in_blocking: AtomicUsize::new(0),
+            in_run: AtomicUsize::new(0),
+            sleeper,
+            last_poll: AtomicU64::new(clock::now().0),
+            cancelled: AtomicBool::new(false),
+            exiting: AtomicBool::new(false),
+            exited: Mutex::new(0),
+            exit_signal: Condvar::new(),
+            sysmon: sysmon::Bell::default(),
+        });
+        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
+        Ok(shared)
+    }
+
+    /// Registers and queues a new goroutine.
+    pub(crate) fn start(&self, g: G) -> Arc<G> {
+        let g = Arc::new(g);
+        self.created.fetch_add(1, Ordering::Relaxed);
+        self.part(g.id).insert(g.id, g.clone());
+        if self.cancelled.load(Ordering::SeqCst) {
+            let _ = g.state.wake(state::Mark::CANCELLED);
+        }
+        ready(g.clone());
+        g
+    }
+
+    pub(crate) fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn part(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Arc<G>>> {
+        self.registry[id as usize % REGISTRY_PARTS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The goroutines that have not ended.
+    pub(crate) fn live(&self) -> Vec<Arc<G>> {
+        let parts = 0..REGISTRY_PARTS as u64;
+        parts
+            .flat_map(|i| self.part(i).values().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    pub(crate) fn finished(&self, g: &G) {
+        g.state.finish();
+        self.part(g.id).remove(&g.id);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fibers(&self) -> MutexGuard<'_, Vec<Fiber>> {
+        self.fibers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn m(&self, index: usize) -> Arc<M> {
+        self.ms.read().unwrap_or_else(PoisonError::into_inner)[index].clone()
+    }
+
+    /// How many P's the runtime was made with.
+    pub(crate) fn procs(&self) -> usize {
+        self.procs
+    }
+
+    /// Goroutines suspended in the middle of a step.
+    pub(crate) fn bound(&self) -> usize {
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().map(|m| m.bound.load(Ordering::Relaxed)).sum()
+    }
+
+    /// M's that were ever started.
+    pub(crate) fn m_count(&self) -> usize {
+        self.ms.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Queues a runnable goroutine. True: another M could help.
+    fn enqueue(&self, local: Option<&Local>, g: Arc<G>, next: bool) -> bool {
+        let home = g.home();
+        if home == FREE {
+            match local.and_then(Local::p) {
+                Some(p) if next => p.queue.push_next(g, |half| self.global.extend(half)),
+                Some(p) => p.queue.push(g, |half| self.global.extend(half)),
+                None => self.global.extend([g]),
+            }
+            // An M that is looking for work takes one by itself.
+            return local
+                .is_none_or(|l| l.is_executing() || l.p().is_none_or(|p| p.queue.len() > 1));
+        }
+        match local {
+            Some(local) if local.m.index == home => {
+                local.m.bound.fetch_sub(1, Ordering::Relaxed);
+                local.inbox.borrow_mut().push_back(g);
+            }
+            _ => {
+                let m = self.m(home);
+                m.bound.fetch_sub(1, Ordering::Relaxed);
+                m.post(g);
+                if m.status() == Status::Idle {
+                    self.want_p(&m);
+                }
+            }
+        }
+        false
+    }
+
+    /// The caller gave shard `shard` something to send: its P flushes it soon.
+    /// On a thread without a P of this runtime it is flushed at once.
+    pub(crate) fn mark_dirty(&self, shard: usize) {
+        let marked = m::with_local(|local| {
+            let local = local.filter(|l| std::ptr::eq(&*l.shared, self));
+            let p = local.and_then(Local::p);
+            p.map(|p| p.mark_dirty(shard)).is_some()
+        });
+        if !marked {
+            self.netpoll.flush(shard, clock::now());
+        }
+    }
+
+    /// Adds a timer to the heap of the current P, or of the first.
+    pub(crate) fn add_timer(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
+        let p = m::with_local(|local| {
+            local
+                .filter(|l| std::ptr::eq(&*l.shared, self))
+                .and_then(Local::p)
+                .map_or(0, |p| p.id)
+        });
+        self.ps[p].timers.add(when, seq, target);
+        self.sleeper.wake_before(when);
+    }
+}

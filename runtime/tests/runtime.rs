@@ -1,0 +1,437 @@
+//! The scheduler as its users see it.
+
+use std::cell::Cell;
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use wirepath_runtime::{
+    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, now, num_procs, sleep, steps,
+    yield_now,
+};
+
+fn runtime(procs: usize) -> Runtime {
+    Runtime::builder().max_procs(procs).build().unwrap()
+}
+
+fn metric(runtime: &Runtime, name: &str) -> u64 {
+    let all = runtime.metrics();
+    all.iter().find(|(n, _)| *n == name).unwrap().1
+}
+
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "waited for {what}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn main_returns_its_value_and_children_theirs() {
+    for procs in [1, 2, 4] {
+        let rt = runtime(procs);
+        let sum = rt.run(move || {
+            assert_eq!(num_procs(), procs);
+            let children: Vec<_> = (0..100).map(|i| go(move || i * 2)).collect();
+            children.into_iter().map(|c| c.join().unwrap()).sum::<i32>()
+        });
+        assert_eq!(sum.unwrap(), 9900);
+        assert_eq!(current_id(), None);
+    }
+}
+
+#[test]
+fn a_panic_ends_only_its_goroutine() {
+    let rt = runtime(1);
+    rt.run(|| {
+        let bad = go(|| std::panic::resume_unwind(Box::new("gone")));
+        let bad_step = steps(0, |n| {
+            *n += 1;
+            if *n == 3 {
+                std::panic::resume_unwind(Box::new("step"));
+            }
+            Next::Yield
+        });
+        let good = go(|| 7);
+        let payload: Box<dyn std::any::Any + Send> = JoinHandle::<()>::join(bad).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"gone"));
+        let payload = bad_step.join().unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"step"));
+        assert_eq!(good.join().unwrap(), 7);
+    })
+    .unwrap();
+    wait_until("the end of all", || metric(&rt, "goroutines_live") == 0);
+}
+
+#[test]
+fn goroutines_of_one_p_take_turns() {
+    let rt = runtime(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let seen = order.clone();
+    rt.run(move || {
+        let both: Vec<_> = (0..2)
+            .map(|id| {
+                let seen = seen.clone();
+                go(move || {
+                    for _ in 0..50 {
+                        seen.lock().unwrap().push(id);
+                        yield_now();
+                    }
+                })
+            })
+            .collect();
+        both.into_iter().for_each(|g| g.join().unwrap());
+    })
+    .unwrap();
+    let order = order.lock().unwrap();
+    let changes = order.windows(2).filter(|w| w[0] != w[1]).count();
+    assert!(changes > 80, "{changes} changes in {order:?}");
+}
+
+#[test]
+fn yielding_steps_do_not_starve_bound_goroutines_or_the_global_queue() {
+    let rt = runtime(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let busy = rt.steps((), move |()| {
+        if stopped.load(Ordering::Acquire) {
+            Next::Done
+        } else {
+            Next::Yield
+        }
+    });
+    // From outside: through the global queue; then bound, and readied.
+    let other = rt.go(|| {
+        for _ in 0..10 {
+            yield_now();
+        }
+        sleep(Duration::from_millis(1));
+    });
+    other.join().unwrap();
+    stop.store(true, Ordering::Release);
+    busy.join().unwrap();
+}
+
+#[test]
+fn a_bound_goroutine_never_changes_threads() {
+    let rt = runtime(4);
+    rt.run(|| {
+        let all: Vec<_> = (0..64)
+            .map(|i| {
+                go(move || {
+                    let home = std::thread::current().id();
+                    let kept = Rc::new(Cell::new(0));
+                    for n in 0..100 {
+                        match (i + n) % 3 {
+                            0 => yield_now(),
+                            1 => go(|| ()).join().unwrap(),
+                            _ => sleep(Duration::from_micros(50)),
+                        }
+                        kept.set(kept.get() + 1);
+                        assert_eq!(std::thread::current().id(), home);
+                    }
+                    kept.get()
+                })
+            })
+            .collect();
+        for g in all {
+            assert_eq!(g.join().unwrap(), 100);
+        }
+    })
+    .unwrap();
+}
+
+/// What the code between two waits sees through a thread-local must be of the
+/// thread that runs it, also in the loop that goes on after a step elsewhere.
+#[test]
+fn steps_move_and_see_the_thread_that_they_are_on() {
+    thread_local!(static ME: Cell<Option<std::thread::ThreadId>> = const { Cell::new(None) });
+    let rt = runtime(2);
+    let moved = Arc::new(AtomicUsize::new(0));
+    wait_until("steps to move", || {
+        let moved = moved.clone();
+        rt.run(move || {
+            // Of different lengths, so that a P runs out of them and steals.
+            let all: Vec<_> = (0..16)
+                .map(|i| {
+                    let moved = moved.clone();
+                    steps((None, 0usize), move |(last, runs)| {
+                        let here = std::thread::current().id();
+                        ME.with(|me| {
+                            assert!(me.get().is_none_or(|id| id == here));
+                            me.set(Some(here));
+                        });
+                        if last.replace(here).is_some_and(|l| l != here) {
+                            moved.fetch_add(1, Ordering::Relaxed);
+                        }
+                        *runs += 1;
+                        if *runs > i * 100 {
+                            Next::Done
+                        } else {
+                            Next::Yield
+                        }
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|g| g.join().unwrap());
+            moved.load(Ordering::Relaxed) >= 10
+        })
+        .unwrap()
+    });
+    assert!(metric(&rt, "steals") > 0);
+}
+
+#[test]
+fn steps_sleep_and_end() {
+    let rt = runtime(2);
+    let start = now();
+    rt.steps(0, |n| {
+        *n += 1;
+        if *n > 5 {
+            return Next::Done;
+        }
+        Next::Sleep(now() + Duration::from_millis(2))
+    })
+    .join()
+    .unwrap();
+    assert!(now().since(start) >= Duration::from_millis(10));
+}
+
+#[test]
+fn sleeps_end_in_order_of_their_times() {
+    let rt = runtime(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let seen = order.clone();
+    rt.run(move || {
+        let start = now();
+        let all: Vec<_> = [30, 10, 20]
+            .map(|ms| {
+                let seen = seen.clone();
+                go(move || {
+                    sleep((start + Duration::from_millis(ms)).since(now()));
+                    seen.lock().unwrap().push(ms);
+                })
+            })
+            .into();
+        all.into_iter()
+            .for_each(|g: JoinHandle<()>| g.join().unwrap());
+    })
+    .unwrap();
+    assert_eq!(*order.lock().unwrap(), [10, 20, 30]);
+}
+
+fn deep(n: usize) -> usize {
+    let frame = std::hint::black_box([n as u8; 256]);
+    if n == 0 {
+        usize::from(frame[0])
+    } else {
+        deep(n - 1) + 1
+    }
+}
+
+#[test]
+fn a_stack_grows_by_demand() {
+    let rt = Runtime::builder()
+        .max_procs(1)
+        .stack_size(8 << 20)
+        .build()
+        .unwrap();
+    assert_eq!(rt.run(|| deep(8_000)).unwrap(), 8_000);
+}
+
+/// Runs this test binary again with only the named (ignored) test.
+fn child(test: &str) -> (Option<i32>, String) {
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+            test,
+        ])
+        .env("WIREPATH_TEST_CHILD", "1")
+        .output()
+        .unwrap();
+    (
+        out.status.code(),
+        String::from_utf8_lossy(&out.stderr).into(),
+    )
+}
+
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn child_overflow() {
+    if std::env::var_os("WIREPATH_TEST_CHILD").is_none() {
+        return;
+    }
+    let rt = runtime(1);
+    let _ = rt.run(|| wirepath_runtime::go_named("digger", || deep(1 << 20)).join());
+}
+
+#[test]
+fn an_overflow_names_the_goroutine_and_aborts() {
+    let (code, stderr) = child("child_overflow");
+    assert_eq!(code, None, "killed by a signal: {stderr}");
+    assert!(
+        stderr.contains("goroutine 2 (digger) overflowed its stack of 256 KiB"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("runtime.rs:"), "{stderr}");
+}
+
+#[test]
+fn a_hundred_thousand_goroutines() {
+    let rt = runtime(2);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    rt.run(move || {
+        let all: Vec<_> = (0..100_000)
+            .map(|_| {
+                let count = counted.clone();
+                steps(0, move |n| {
+                    *n += 1;
+                    count.fetch_add(1, Ordering::Relaxed);
+                    if *n == 2 { Next::Done } else { Next::Yield }
+                })
+            })
+            .collect();
+        all.into_iter().for_each(|g| g.join().unwrap());
+    })
+    .unwrap();
+    assert_eq!(count.load(Ordering::Relaxed), 200_000);
+    wait_until("the end of all", || metric(&rt, "goroutines_live") == 0);
+}
+
+#[test]
+fn stacks_of_many_waiting_goroutines_are_used_again() {
+    let rt = runtime(2);
+    for _ in 0..2 {
+        rt.run(|| {
+            let all: Vec<_> = (0..5_000)
+                .map(|_| go(|| sleep(Duration::from_millis(20))))
+                .collect();
+            all.into_iter().for_each(|g| g.join().unwrap());
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn plain_threads_and_goroutines_wake_each_other() {
+    let rt = runtime(2);
+    let handle = rt.handle();
+    let outside = std::thread::spawn(move || {
+        (0..200)
+            .map(|i| handle.go(move || i).join().unwrap())
+            .sum::<i32>()
+    });
+    assert_eq!(outside.join().unwrap(), 19_900);
+}
+
+#[test]
+fn blocking_lets_others_run() {
+    let rt = runtime(1);
+    rt.run(|| {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let waits = go(move || blocking(|| rx.recv().unwrap()));
+        let sends = go(move || tx.send(5).unwrap());
+        assert_eq!(waits.join().unwrap(), 5);
+        sends.join().unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn sysmon_runs_free_goroutines_past_a_stuck_one() {
+    let rt = runtime(1);
+    let free = Arc::new(AtomicBool::new(false));
+    let seen = free.clone();
+    rt.run(move || {
+        go(move || free.store(true, Ordering::Release));
+        // No call into the runtime: nothing takes its P from it.
+        wait_until("a spare P", || seen.load(Ordering::Acquire));
+    })
+    .unwrap();
+}
+
+#[test]
+fn shutdown_ends_waits() {
+    let rt = runtime(2);
+    let sleeper = rt.go(|| sleep(Duration::from_secs(3600)));
+    let stepper = rt.steps((), |()| Next::Sleep(now() + Duration::from_secs(3600)));
+    wait_until("both asleep", || metric(&rt, "goroutines_parked") == 2);
+    let report = rt.shutdown(Duration::from_secs(20));
+    assert_eq!((report.leaked, report.stuck_threads), (0, 0), "{report:?}");
+    for handle in [sleeper, stepper] {
+        assert!(handle.join().unwrap_err().is::<Cancelled>());
+    }
+}
+
+#[test]
+fn shutdown_counts_what_does_not_end() {
+    let rt = runtime(1);
+    let release = Arc::new(AtomicBool::new(false));
+    let released = release.clone();
+    rt.go(move || {
+        while !released.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+    });
+    wait_until("it to run", || metric(&rt, "goroutines_running") == 1);
+    let report = rt.shutdown(Duration::from_millis(10));
+    release.store(true, Ordering::Release);
+    assert_eq!((report.leaked, report.stuck_threads), (1, 1), "{report:?}");
+    assert!(report.leaked_goroutines.contains("running"), "{report:?}");
+}
+
+#[test]
+fn random_work_ends() {
+    let rt = runtime(3);
+    rt.run(|| {
+        let all: Vec<_> = (0..200u64)
+            .map(|seed| {
+                go(move || {
+                    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+                    let mut total = 0u64;
+                    for _ in 0..50 {
+                        x ^= x << 13;
+                        x ^= x >> 7;
+                        x ^= x << 17;
+                        total += match x % 5 {
+                            0 => {
+                                yield_now();
+                                1
+                            }
+                            1 => go(|| 1).join().unwrap(),
+                            2 => {
+                                sleep(Duration::from_micros(x % 200));
+                                1
+                            }
+                            3 => {
+                                let s = steps(0, |n| {
+                                    *n += 1;
+                                    if *n > 3 { Next::Done } else { Next::Yield }
+                                });
+                                s.join().unwrap();
+                                1
+                            }
+                            _ => blocking(|| 1),
+                        };
+                    }
+                    total
+                })
+            })
+            .collect();
+        for g in all {
+            assert_eq!(g.join().unwrap(), 50);
+        }
+    })
+    .unwrap();
+}

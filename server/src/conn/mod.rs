@@ -1,0 +1,494 @@
+//! One connection: request after request, until one side ends it.
+//!
+//! [`Connection::step`] runs until it has nothing to do without waiting for
+//! the client's next bytes; between steps a connection holds no stack, and
+//! none of the memory of an exchange unless part of a head has come. Only the
+//! body of a request, and a client that is slow to take a response, make a
+//! step wait.
+//!
+//! A response leaves in one write when its handler returns, before the next
+//! request of a pipeline is looked at: nothing is held back across a handler,
+//! which may take its time.
+
+mod exchange;
+mod input;
+mod wire;
+
+use std::io;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use wirepath_runtime::Nanos;
+use wirepath_runtime::trace::{self, Event, Stage};
+
+use exchange::Exchange;
+pub(crate) use exchange::Pool;
+pub(crate) use input::Input;
+pub(crate) use wire::{Conn, Wire};
+
+use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
+use crate::response::push_status;
+use crate::service::Service;
+
+/// Requests that one step answers before it lets others run.
+const PIPELINE_BOUND: usize = 16;
+/// What of a body that its handler left unread is read to keep the connection.
+/// As in Go.
+const DRAIN_BYTES: u64 = 256 * 1024;
+/// How long a closing connection goes on reading, so that the client sees the
+/// response rather than a reset (RFC 9112 §9.6). As in Go.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What a connection does, for those who would close it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    /// Nothing has come yet.
+    New,
+    /// In a request.
+    Active,
+    /// Between requests.
+    Idle,
+    /// Another closed it.
+    Closing,
+}
+
+/// A connection, as the server that lists it sees it.
+pub(crate) struct Entry {
+    state: AtomicU8,
+    pub wire: Arc<Wire>,
+    pub since: Nanos,
+}
+
+impl Entry {
+    fn new(wire: Arc<Wire>, since: Nanos) -> Entry {
+        Entry {
+            state: AtomicU8::new(State::New as u8),
+            wire,
+            since,
+        }
+    }
+
+    fn change(&self, from: State, to: State) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.state
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    /// Closes the connection if it is between requests, or has been open since
+    /// before `new_before` without sending anything.
+    pub fn close_if_idle(&self, new_before: Nanos) -> bool {
+        let is_stale = self.since <= new_before;
+        let taken = self.change(State::Idle, State::Closing)
+            || (is_stale && self.change(State::New, State::Closing));
+        if taken {
+            // If it is closed already, so much the better.
+            let _ = self.wire.conn.shutdown(Shutdown::Both);
+        }
+        taken
+    }
+}
+
+/// What a connection's step ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The connection is over; drop it.
+    Done,
+    /// There is more to do; let others run first.
+    Yield,
+    /// Nothing to do until the connection is readable.
+    Readable,
+}
+
+/// What looking for a head gives.
+enum NextHead {
+    Ready,
+    Wait,
+    End,
+    Refused(HeadError),
+}
+
+/// A connection and where it is in its exchanges.
+pub(crate) struct Connection {
+    service: Arc<Service>,
+    entry: Arc<Entry>,
+    wire: Arc<Wire>,
+    exchange: Option<Box<Exchange>>,
+    scanner: HeadScanner,
+    /// Where the head is that the scanner found.
+    head: std::ops::Range<usize>,
+    /// When the wait for a head, or for its rest, is over.
+    expires: Nanos,
+    /// The read deadline that the connection has. It may be earlier than
+    /// `expires`: moving it for each request would cost more than finding out
+    /// now and then that it was too early.
+    armed: Option<Nanos>,
+    /// Whether `expires` counts from the first byte of this head.
+    in_head: bool,
+}
+
+impl Connection {
+    pub fn new(service: Arc<Service>, conn: Arc<dyn Conn>, now: Nanos) -> Connection {
+        let wire = Arc::new(Wire::new(conn));
+        let entry = Arc::new(Entry::new(wire.clone(), now));
+        Connection {
+            expires: now + service.config.read_header_timeout,
+            service,
+            entry,
+            wire,
+            exchange: None,
+            scanner: HeadScanner::default(),
+            head: 0..0,
+            armed: None,
+            in_head: true,
+        }
+    }
+
+    /// What the server lists.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Answers what requests there are.
+    pub fn step(&mut self) -> Outcome {
+        let outcome = self.run();
+        let (read, written) = self.wire.take_counts();
+        self.service.stats.bytes_in.add(read);
+        self.service.stats.bytes_out.add(written);
+        outcome
+    }
+
+    fn run(&mut self) -> Outcome {
+        for _ in 0..PIPELINE_BOUND {
+            match self.next_head() {
+                NextHead::Ready => {}
+                NextHead::Wait => return Outcome::Readable,
+                NextHead::End => return Outcome::Done,
+                NextHead::Refused(e) => {
+                    self.refuse(e);
+                    return Outcome::Done;
+                }
+            }
+            match self.serve() {
+                Ok(true) => self.between_requests(),
+                Ok(false) => return Outcome::Done,
+                Err(e) => {
+                    self.refuse(e);
+                    return Outcome::Done;
+                }
+            }
+        }
+        Outcome::Yield
+    }
+
+    fn between_requests(&mut self) {
+        self.scanner = HeadScanner::default();
+        self.in_head = false;
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        let Connection {
+            exchange,
+            service,
+            wire,
+            ..
+        } = self;
+        exchange.get_or_insert_with(|| service.pool.take(wire))
+    }
+
+    /// Takes in bytes until a head is there, or until there are none.
+    fn next_head(&mut self) -> NextHead {
+        let max_bytes = self.service.config.max_head_bytes();
+        loop {
+            if self.service.is_draining() && !self.in_head {
+                return NextHead::End;
+            }
+            self.exchange();
+            let exchange = self.exchange.as_mut().expect("just taken");
+            let input = &mut exchange.request.body.input;
+            match self.scanner.scan(input.buffered(), max_bytes) {
+                Ok(Scan::Complete(head)) => {
+                    self.head = head;
+                    return NextHead::Ready;
+                }
+                Ok(Scan::Partial) => {}
+                Err(e) => return NextHead::Refused(e),
+            }
+            match input.try_fill(&self.wire) {
+                Ok(0) => return NextHead::End,
+                Ok(_) if self.wake() => {}
+                Ok(_) => return NextHead::End,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return self.wait(),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    let now = wirepath_runtime::now();
+                    if self.armed.is_none() || now >= self.expires {
+                        return NextHead::End;
+                    }
+                    self.arm(self.expires);
+                }
+                Err(_) => return NextHead::End,
+            }
+        }
+    }
+
+    /// Bytes have come. Whether the connection is still this task's.
+    fn wake(&mut self) -> bool {
+        if !self.in_head {
+            self.in_head = true;
+            self.expires = wirepath_runtime::now() + self.service.config.read_header_timeout;
+        }
+        self.entry.change(State::Idle, State::Active)
+            || self.entry.change(State::New, State::Active)
+            || self.entry.state.load(Ordering::SeqCst) == State::Active as u8
+    }
+
+    /// Prepares to wait for bytes.
+    fn wait(&mut self) -> NextHead {
+        let now = wirepath_runtime::now();
+        let exchange = self.exchange.take_if(|x| x.request.body.input.is_empty());
+        let is_idle = exchange.is_some();
+        if let Some(exchange) = exchange {
+            self.service.pool.put(exchange);
+        }
+        if is_idle && !self.in_head {
+            // Idle from the end of the last response; woken early by a
+            // deadline it is idle already.
+            if self.entry.change(State::Active, State::Idle) {
+                self.expires = now + self.service.config.idle_timeout;
+                if self.service.is_draining() {
+                    return NextHead::End;
+                }
+            }
+        }
+        if now >= self.expires {
+            return NextHead::End;
+        }
+        if self.armed.is_none_or(|at| at > self.expires || at <= now) {
+            self.arm(self.expires);
+        }
+        NextHead::Wait
+    }
+
+    fn arm(&mut self, at: Nanos) {
+        self.wire.conn.set_read_deadline(Some(at));
+        self.armed = Some(at);
+    }
+
+    fn disarm(&mut self) {
+        if self.armed.take().is_some() {
+            self.wire.conn.set_read_deadline(None);
+        }
+    }
+
+    /// Answers the request whose head was found. Whether the connection can
+    /// carry another.
+    fn serve(&mut self) -> Result<bool, HeadError> {
+        let max_fields = self.service.config.max_header_fields;
+        let head = self.head.clone();
+        let exchange = self.exchange();
+        let (r, w) = (&mut exchange.request, &mut exchange.response);
+        r.begin(head, max_fields)?;
+        w.begin(r);
+        self.service.stats.requests.add(1);
+        let started = trace::enabled().then(wirepath_runtime::now);
+        self.set_deadlines();
+        let ok = self.handle() && self.finish();
+        if let Some(started) = started {
+            self.trace(started);
+        }
+        if self.service.config.write_timeout.is_some() {
+            self.wire.conn.set_write_deadline(None);
+        }
+        Ok(ok)
+    }
+
+    fn trace(&self, started: Nanos) {
+        let now = wirepath_runtime::now();
+        let mut event = Event::new(now, Stage::HttpHandler, self.wire.conn.flow());
+        event.dur_ns = now.0.saturating_sub(started.0);
+        trace::emit(event);
+    }
+
+    /// Puts the deadlines of the handler's reads and writes.
+    fn set_deadlines(&mut self) {
+        let config = &self.service.config;
+        let (read, write) = (config.read_timeout, config.write_timeout);
+        if read.is_none() && write.is_none() {
+            if self.exchange().request.body.may_wait() {
+                self.disarm();
+            }
+            return;
+        }
+        let now = wirepath_runtime::now();
+        match read {
+            Some(timeout) => self.arm(now + timeout),
+            None => self.disarm(),
+        }
+        let write = write.map(|timeout| now + timeout);
+        self.wire.conn.set_write_deadline(write);
+    }
+
+    /// Calls the handler. False if it panicked: the connection is over.
+    fn handle(&mut self) -> bool {
+        let service = self.service.clone();
+        let wire = self.wire.clone();
+        let exchange = self.exchange();
+        let (r, w) = (&mut exchange.request, &mut exchange.response);
+        match r.head().expect {
+            Expect::Unknown => {
+                w.close_after();
+                w.write_header(StatusCode::EXPECTATION_FAILED);
+                return true;
+            }
+            Expect::Continue if r.is_11() && r.head().framing != Framing::None => {
+                wire.expect_continue();
+            }
+            _ => {}
+        }
+        if r.target() == "*" && *r.method() == Method::OPTIONS {
+            w.header("Content-Length", "0");
+            return true;
+        }
+        let panic = catch_unwind(AssertUnwindSafe(|| service.handler.serve(w, r))).err();
+        let Some(panic) = panic else {
+            return true;
+        };
+        service.stats.panics.add(1);
+        if !panic.is::<AbortHandler>() {
+            let message = panic_message(&*panic);
+            let peer = wire.conn.peer_addr();
+            tracing::error!(%peer, method = %r.method(), target = r.target(), "handler panicked: {message}");
+        }
+        if w.is_begun() {
+            // A client to which the end of the connection is the end of the
+            // body must not take a part for the whole.
+            wire.conn.abort();
+        }
+        false
+    }
+
+    /// Sends what is left of the response and gets rid of what is left of the
+    /// request. Whether the connection can carry another.
+    fn finish(&mut self) -> bool {
+        self.drain_body();
+        let is_draining = self.service.is_draining();
+        let w = &mut self.exchange().response;
+        if is_draining {
+            w.close_after();
+        }
+        w.finish();
+        let status = w.status().expect("finished");
+        self.service.stats.count_response(status);
+        self.drain_body();
+        let exchange = self.exchange();
+        let body_left = exchange.request.body.remains();
+        let persists = exchange.response.persists() && !body_left;
+        if !persists && (body_left || !exchange.request.body.input.is_empty()) {
+            self.linger();
+        }
+        persists
+    }
+
+    /// Reads what a handler left of a body, if it is little: before the
+    /// response, since a client may write all of its request before it reads.
+    fn drain_body(&mut self) {
+        let wire = self.wire.clone();
+        let body = &self.exchange().request.body;
+        if !body.remains() {
+            return;
+        }
+        let is_large = body.known_left() >= DRAIN_BYTES;
+        if is_large || wire.end_continue() || !self.exchange().response.persists() {
+            self.exchange().response.close_after();
+            return;
+        }
+        if self.exchange().request.body.may_wait() && self.service.config.read_timeout.is_none() {
+            self.arm(wirepath_runtime::now() + self.service.config.read_header_timeout);
+        }
+        let exchange = self.exchange();
+        if exchange.request.body.drain(DRAIN_BYTES) == Drained::NotFully {
+            exchange.response.close_after();
+        }
+    }
+
+    /// Ends the sending side and reads on for a while, so that the response is
+    /// not lost to a reset.
+    fn linger(&mut self) {
+        if self.wire.conn.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let until = wirepath_runtime::now() + LINGER;
+        self.arm(until);
+        let mut scrap = [0; 4096];
+        while wirepath_runtime::now() < until {
+            match self.wire.read(&mut scrap) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Answers a head that was refused, and ends the connection.
+    #[cold]
+    fn refuse(&mut self, e: HeadError) {
+        let status = e.status();
+        let peer = self.wire.conn.peer_addr();
+        tracing::debug!(%peer, status = status.as_u16(), reason = %e, "request refused");
+        self.service.stats.requests_refused.add(1);
+        self.service.stats.count_response(status);
+        let mut line = Vec::new();
+        push_status(&mut line, true, status);
+        let mut body = line["HTTP/1.1 ".len()..line.len() - 2].to_vec();
+        match e {
+            HeadError::TransferEncoding => body = b"Unsupported transfer encoding".to_vec(),
+            _ => body.extend(
+                e.public_text()
+                    .into_iter()
+                    .flat_map(|t| [": ", t].concat().into_bytes()),
+            ),
+        }
+        let reply = [
+            &line,
+            b"Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n".as_slice(),
+            &body,
+        ]
+        .concat();
+        // The refusal of a head that never ends must not wait for its sender.
+        let until = wirepath_runtime::now() + self.service.config.read_header_timeout;
+        self.wire.conn.set_write_deadline(Some(until));
+        if self.wire.write_all(&reply).is_ok() {
+            self.linger();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.service.pool.put(exchange);
+        }
+    }
+}
+
+/// The payload of a panic that ends a handler and its connection without a
+/// line in the log: `std::panic::panic_any(AbortHandler)`.
+#[derive(Clone, Copy, Debug)]
+pub struct AbortHandler;
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a value that is no text)")
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! A connection's byte stream, as the HTTP code sees it.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use wirepath_runtime::Nanos;
+
+/// What HTTP needs of a connection. Reads and writes block the goroutine;
+/// a deadline that passed makes them fail with `TimedOut`.
+pub(crate) trait Conn: Send + Sync + 'static {
+    /// Reads what there is, waiting for the first byte. 0 is the end.
+    fn read(&self, into: &mut [u8]) -> io::Result<usize>;
+    /// Reads what there is, or fails with `WouldBlock`.
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes some of `bytes`, waiting for room.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Bounds reads from now on.
+    fn set_read_deadline(&self, at: Option<Nanos>);
+    /// Bounds writes from now on.
+    fn set_write_deadline(&self, at: Option<Nanos>);
+    /// Ends one or both directions.
+    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+    /// Resets the connection.
+    fn abort(&self);
+    /// The client's address.
+    fn peer_addr(&self) -> SocketAddr;
+    /// The server's address.
+    fn local_addr(&self) -> SocketAddr;
+    /// The flow's identity in the trace.
+    fn flow(&self) -> u64;
+}
+
+/// A connection with what the two directions of an exchange share.
+pub(crate) struct Wire {
+    pub conn: Arc<dyn Conn>,
+    /// The client waits for `100 Continue` before it sends its body.
+    awaits_continue: AtomicBool,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Wire {
+    pub fn new(conn: Arc<dyn Conn>) -> Wire {
+        Wire {
+            conn,
+            awaits_continue: AtomicBool::new(false),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.count_in(self.conn.read(into))
+    }
+
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.count_in(self.conn.try_read(into))
+    }
+
+    fn count_in(&self, read: io::Result<usize>) -> io::Result<usize> {
+        if let Ok(n) = read {
+            self.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        read
+    }
+
+    pub fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        self.bytes_out
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        while !bytes.is_empty() {
+            match self.conn.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes moved since the last call: read, written.
+    pub fn take_counts(&self) -> (u64, u64) {
+        let take = |c: &AtomicU64| c.swap(0, Ordering::Relaxed);
+        (take(&self.bytes_in), take(&self.bytes_out))
+    }
+
+    pub fn expect_continue(&self) {
+        self.awaits_continue.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client still waited; it does not any more.
+    pub fn end_continue(&self) -> bool {
+        self.awaits_continue.load(Ordering::Relaxed)
+            && self.awaits_continue.swap(false, Ordering::Relaxed)
+    }
+}

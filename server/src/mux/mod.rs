@@ -1,0 +1,279 @@
+//! `ServeMux`: which handler answers a request.
+//!
+//! The pattern language, its precedence, its conflicts and its redirects are
+//! those of Go's `net/http` (since 1.22). As there, the module is split by
+//! idea: [`pattern`] parses, [`conflict`] compares two patterns, [`index`]
+//! finds those worth comparing, [`tree`] matches.
+
+mod conflict;
+mod index;
+mod mapping;
+mod pattern;
+mod tree;
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+pub(crate) use pattern::Pattern;
+pub use pattern::{PatternError, PatternErrorKind};
+pub(crate) use tree::Spans;
+
+use crate::handler::Handler;
+use crate::path;
+use crate::request::{Matched, Request};
+use crate::response::{self, ResponseWriter};
+use index::Index;
+use tree::{Leaf, Tree};
+
+/// Why a handler was not registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The text is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A registered pattern shares requests with it, and neither takes
+    /// precedence.
+    #[error(
+        "pattern {pattern:?} (registered at {site}) conflicts with \
+         pattern {other:?} (registered at {other_site}):\n{reason}"
+    )]
+    Conflict {
+        /// The pattern that was refused.
+        pattern: String,
+        /// Where it was registered: file and line.
+        site: String,
+        /// The pattern that is there.
+        other: String,
+        /// Where that was registered.
+        other_site: String,
+        /// Why they conflict, with requests as examples.
+        reason: String,
+    },
+}
+
+/// Matches each request's method, host and path against registered patterns,
+/// and calls the handler of the most specific one that matches.
+///
+/// A pattern is `[METHOD ][HOST]/[PATH]`. `GET` matches `HEAD` too. In the
+/// path, `{name}` matches one segment, `{name...}` the rest, `{$}` the end,
+/// and a trailing slash everything below. Both sides are unescaped segment by
+/// segment, so `%2F` never splits one. A pattern takes precedence over those
+/// that match all its requests and more; one with a host over one without.
+///
+/// A request for `/tree` where only `/tree/` is registered, and one whose path
+/// is not in its cleaned form, is redirected with 307, its query kept. A
+/// request that would match under other methods gets 405 and `Allow`.
+#[derive(Default)]
+pub struct ServeMux {
+    tree: Tree,
+    index: Index,
+}
+
+/// What [`ServeMux::route`] found.
+enum Route<'m> {
+    Found(&'m Leaf),
+    Redirect(Vec<u8>),
+    NotAllowed(String),
+    NotFound,
+}
+
+impl ServeMux {
+    /// A mux without patterns.
+    pub fn new() -> ServeMux {
+        ServeMux::default()
+    }
+
+    /// Registers a handler.
+    ///
+    /// # Panics
+    ///
+    /// When the pattern is not one, or conflicts with a registered one, as Go
+    /// does. [`ServeMux::try_handle`] returns the error.
+    #[track_caller]
+    pub fn handle(&mut self, pattern: &str, handler: impl Handler) {
+        if let Err(e) = self.try_handle(pattern, handler) {
+            panic!("{e}");
+        }
+    }
+
+    /// Registers a function as a handler.
+    ///
+    /// # Panics
+    ///
+    /// As [`ServeMux::handle`].
+    #[track_caller]
+    pub fn handle_func<F>(&mut self, pattern: &str, f: F)
+    where
+        F: Fn(&mut ResponseWriter, &mut Request) + Send + Sync + 'static,
+    {
+        self.handle(pattern, f);
+    }
+
+    /// Registers a handler, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegisterError`]. The mux is then as it was.
+    #[track_caller]
+    pub fn try_handle(
+        &mut self,
+        pattern: &str,
+        handler: impl Handler,
+    ) -> Result<(), RegisterError> {
+        let pattern = Arc::new(Pattern::parse(pattern, Location::caller())?);
+        let conflicting = self
+            .index
+            .find(&pattern, |p| conflict::conflict(&pattern, p));
+        if let Some(other) = conflicting {
+            return Err(conflict_error(&pattern, other));
+        }
+        self.tree
+            .add(&pattern, Box::new(handler))
+            .map_err(|other| conflict_error(&pattern, &other))?;
+        self.index.add(&pattern);
+        Ok(())
+    }
+
+    /// Finds what answers, and in `spans` what the pattern's wildcards match.
+    fn route(&self, r: &Request, spans: &mut Spans) -> Route<'_> {
+        let method = r.method().as_str().as_bytes();
+        let escaped = r.escaped_path();
+        let is_connect = *r.method() == Method::CONNECT;
+        let (host, path) = if is_connect {
+            (r.host().as_bytes(), Cow::Borrowed(escaped))
+        } else {
+            (strip_port(r.host()).as_bytes(), path::clean(escaped))
+        };
+        // A CONNECT request names its host in the target for the redirect, and
+        // in `Host` for the match.
+        let redirect_host = match is_connect {
+            true => r.target_host().as_bytes(),
+            false => host,
+        };
+        let mut found = self.tree.find(redirect_host, method, &path, spans);
+        if !found.is_some_and(|leaf| is_exact(leaf, &path))
+            && !path.is_empty()
+            && !path.ends_with(b"/")
+        {
+            let with_slash = [&path, b"/".as_slice()].concat();
+            let mut unused = Spans::new();
+            let below = self
+                .tree
+                .find(redirect_host, method, &with_slash, &mut unused);
+            if below.is_some_and(|leaf| is_exact(leaf, &with_slash)) {
+                return Route::Redirect(with_slash);
+            }
+        }
+        if is_connect && redirect_host != host {
+            found = self.tree.find(host, method, &path, spans);
+        }
+        if *path != *escaped {
+            return Route::Redirect(path.into_owned());
+        }
+        match found {
+            Some(leaf) => Route::Found(leaf),
+            None => self.no_match(host, &path),
+        }
+    }
+
+    #[cold]
+    fn no_match(&self, host: &[u8], path: &[u8]) -> Route<'_> {
+        let with_slash = [path, b"/".as_slice()].concat();
+        let mut methods = self.tree.methods(host, path);
+        if !path.ends_with(b"/") {
+            // Under such a method there would be a redirect.
+            methods.extend(self.tree.methods(host, &with_slash));
+        }
+        if methods.is_empty() {
+            return Route::NotFound;
+        }
+        if methods.contains(&b"GET".as_slice()) {
+            methods.push(b"HEAD");
+        }
+        methods.sort_unstable();
+        methods.dedup();
+        let allow = methods.join(b", ".as_slice());
+        Route::NotAllowed(String::from_utf8_lossy(&allow).into_owned())
+    }
+}
+
+impl Handler for ServeMux {
+    fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
+        if r.target() == "*" {
+            if r.version() >= http::Version::HTTP_11 {
+                w.header("Connection", "close");
+            }
+            w.write_header(StatusCode::BAD_REQUEST);
+            return;
+        }
+        let mut spans = r.take_spans();
+        match self.route(r, &mut spans) {
+            Route::Found(leaf) => {
+                r.set_matched(Matched {
+                    pattern: leaf.pattern.clone(),
+                    spans,
+                });
+                leaf.handler.serve(w, r);
+            }
+            Route::Redirect(path) => redirect(w, r, path),
+            Route::NotAllowed(allow) => {
+                w.header("Allow", &allow);
+                response::error(w, "Method Not Allowed", StatusCode::METHOD_NOT_ALLOWED);
+            }
+            Route::NotFound => response::not_found(w, r),
+        }
+    }
+}
+
+fn redirect(w: &mut ResponseWriter, r: &Request, mut path: Vec<u8>) {
+    if !r.query().is_empty() {
+        path.push(b'?');
+        path.extend_from_slice(r.query().as_bytes());
+    }
+    let url = String::from_utf8(path).expect("an escaped path is ASCII and a query is text");
+    response::redirect(w, r, &url, StatusCode::TEMPORARY_REDIRECT);
+}
+
+fn conflict_error(pattern: &Pattern, other: &Pattern) -> RegisterError {
+    let site = |p: &Pattern| format!("{}:{}", p.site.file(), p.site.line());
+    RegisterError::Conflict {
+        pattern: pattern.to_string(),
+        site: site(pattern),
+        other: other.to_string(),
+        other_site: site(other),
+        reason: conflict::describe(pattern, other),
+    }
+}
+
+/// Whether a pattern matches without its last wildcard standing for anything.
+fn is_exact(leaf: &Leaf, path: &[u8]) -> bool {
+    if !leaf.pattern.last().multi {
+        return true;
+    }
+    (path.is_empty() || path.ends_with(b"/"))
+        && leaf.pattern.segments.len() == memchr::memchr_iter(b'/', path).count()
+}
+
+/// The host of `host:port` or `[v6]:port`; anything else as it is.
+fn strip_port(host: &str) -> &str {
+    let Some((name, _port)) = host.rsplit_once(':') else {
+        return host;
+    };
+    if let Some(inner) = name.strip_prefix('[') {
+        return match inner.strip_suffix(']') {
+            Some(inner) if !inner.contains(['[', ']']) => inner,
+            _ => host,
+        };
+    }
+    match name.contains([':', '[', ']']) {
+        true => host,
+        false => name,
+    }
+}
+
+#[cfg(test)]
+mod tests;

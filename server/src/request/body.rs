@@ -1,0 +1,155 @@
+//! The body of a request, as a reader.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::chunked::Chunked;
+use super::fields::Fields;
+use super::head::Framing;
+use crate::conn::{Input, Wire};
+
+#[derive(Debug, Default)]
+enum Decoder {
+    /// The end was reached.
+    #[default]
+    Done,
+    /// This many bytes are left; never 0.
+    Length(u64),
+    Chunked(Chunked),
+    /// An error ended it; nothing after it can be trusted.
+    Failed(io::ErrorKind),
+}
+
+/// The body of a request: reads as the bytes that the client sent, without
+/// its transfer coding, and waits for them as they come.
+///
+/// The first read tells a client that asked for it to go on
+/// (`100 Continue`). A body that ends early fails with `UnexpectedEof`, a
+/// malformed one with `InvalidData` and a [`crate::ChunkError`] within.
+#[derive(Default)]
+pub struct Body {
+    decoder: Decoder,
+    pub(super) trailers: Fields,
+    pub(crate) input: Input,
+    wire: Option<Arc<Wire>>,
+}
+
+/// What became of a body that a handler left unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// All of it was read: the next request can follow.
+    Fully,
+    /// It goes on, or cannot be read.
+    NotFully,
+}
+
+impl Body {
+    pub(crate) fn attach(&mut self, wire: Arc<Wire>) {
+        self.wire = Some(wire);
+    }
+
+    pub(crate) fn detach(&mut self) {
+        self.wire = None;
+        self.decoder = Decoder::Done;
+        self.input.reset();
+    }
+
+    pub(super) fn begin(&mut self, framing: Framing) {
+        self.trailers.clear();
+        self.decoder = match framing {
+            Framing::None => Decoder::Done,
+            Framing::Length(n) => Decoder::Length(n),
+            Framing::Chunked => Decoder::Chunked(Chunked::default()),
+        };
+    }
+
+    /// Whether reads may still give something.
+    pub(crate) fn remains(&self) -> bool {
+        !matches!(self.decoder, Decoder::Done)
+    }
+
+    /// Bytes that are known to be left.
+    pub(crate) fn known_left(&self) -> u64 {
+        match self.decoder {
+            Decoder::Length(n) => n,
+            _ => 0,
+        }
+    }
+
+    /// Whether a read may have to wait for the client.
+    pub(crate) fn may_wait(&self) -> bool {
+        match self.decoder {
+            Decoder::Done | Decoder::Failed(_) => false,
+            Decoder::Length(n) => n > self.input.buffered().len() as u64,
+            Decoder::Chunked(_) => true,
+        }
+    }
+
+    /// Reads and forgets up to `max` bytes.
+    pub(crate) fn drain(&mut self, max: u64) -> Drained {
+        if !self.remains() {
+            return Drained::Fully;
+        }
+        if self.known_left() > max {
+            return Drained::NotFully;
+        }
+        let mut limited = self.take(max + 1);
+        let drained = io::copy(&mut limited, &mut io::sink());
+        match drained.is_ok() && !self.remains() {
+            true => Drained::Fully,
+            false => Drained::NotFully,
+        }
+    }
+
+    fn read_decoded(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wire = self.wire.as_ref().expect("attached while served");
+        match &mut self.decoder {
+            Decoder::Done => Ok(0),
+            Decoder::Failed(kind) => Err((*kind).into()),
+            Decoder::Length(left) => {
+                let room = into.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let n = self.input.read(wire, &mut into[..room])?;
+                if n == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                *left -= n as u64;
+                if *left == 0 {
+                    self.decoder = Decoder::Done;
+                }
+                Ok(n)
+            }
+            Decoder::Chunked(chunked) => {
+                let n = chunked.read(&mut self.input, wire, into, &mut self.trailers)?;
+                if n == 0 {
+                    self.decoder = Decoder::Done;
+                }
+                Ok(n)
+            }
+        }
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() || !self.remains() {
+            return Ok(0);
+        }
+        let wire = self.wire.as_ref().expect("attached while served");
+        if wire.end_continue() {
+            wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let read = self.read_decoded(into);
+        if let Err(e) = &read {
+            self.decoder = Decoder::Failed(e.kind());
+        }
+        read
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body")
+            .field("decoder", &self.decoder)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,254 @@
+//! Requests: the head, parsed once, and the body, read as it comes.
+
+mod body;
+mod chunked;
+mod error;
+mod fields;
+mod head;
+mod target;
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, Version};
+
+pub use body::Body;
+pub(crate) use body::Drained;
+pub use chunked::ChunkError;
+pub use error::HeadError;
+pub use fields::{Fields, HeaderMapError};
+pub(crate) use head::{Expect, Framing, HeadScanner, Scan, has_token, is_value_byte};
+
+use crate::conn::Wire;
+use crate::mux::{Pattern, Spans};
+use crate::path;
+use head::Head;
+
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The pattern that a mux chose.
+pub(crate) struct Matched {
+    pub pattern: Arc<Pattern>,
+    pub spans: Spans,
+}
+
+/// A request, as a handler sees it.
+pub struct Request {
+    /// The header fields, `Host` included.
+    pub headers: Fields,
+    /// The body.
+    pub body: Body,
+    head: Head,
+    matched: Option<Matched>,
+    /// Kept from request to request for its memory.
+    spans: Spans,
+    remote_addr: SocketAddr,
+    local_addr: SocketAddr,
+}
+
+impl Request {
+    pub(crate) fn new() -> Request {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Request {
+            headers: Fields::default(),
+            body: Body::default(),
+            head: Head::default(),
+            matched: None,
+            spans: Spans::new(),
+            remote_addr: nowhere,
+            local_addr: nowhere,
+        }
+    }
+
+    pub(crate) fn attach(&mut self, wire: &Arc<Wire>) {
+        self.remote_addr = wire.conn.peer_addr();
+        self.local_addr = wire.conn.local_addr();
+        self.body.attach(wire.clone());
+    }
+
+    pub(crate) fn detach(&mut self) {
+        self.release_match();
+        self.body.detach();
+    }
+
+    /// Becomes the request whose head is at `head` in what is buffered.
+    pub(crate) fn begin(
+        &mut self,
+        head: std::ops::Range<usize>,
+        max_fields: usize,
+    ) -> Result<(), HeadError> {
+        self.release_match();
+        let end = head.end;
+        self.headers.set_raw(&self.body.input.buffered()[head]);
+        self.body.input.consume(end);
+        self.head = head::parse(&mut self.headers, max_fields)?;
+        self.body.begin(self.head.framing);
+        Ok(())
+    }
+
+    fn release_match(&mut self) {
+        if let Some(matched) = self.matched.take() {
+            self.spans = matched.spans;
+        }
+    }
+
+    fn text(&self, range: std::ops::Range<usize>) -> &str {
+        str::from_utf8(&self.headers.raw()[range]).expect("checked when it was parsed")
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The target, as on the request line.
+    pub fn target(&self) -> &str {
+        self.text(self.head.target.whole.clone())
+    }
+
+    /// The path, decoded; bytes that are no text are replaced.
+    pub fn path(&self) -> Cow<'_, str> {
+        lossy(self.path_bytes())
+    }
+
+    /// The path, decoded.
+    pub fn path_bytes(&self) -> Cow<'_, [u8]> {
+        path::unescape_or_raw(&self.headers.raw()[self.head.target.path.clone()])
+    }
+
+    /// The path, encoded: as the client sent it if that was a valid encoding.
+    pub fn escaped_path(&self) -> &[u8] {
+        match &self.head.target.escaped {
+            Some(path) => path,
+            None => &self.headers.raw()[self.head.target.path.clone()],
+        }
+    }
+
+    /// What is after the `?`, as sent; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.text(self.head.target.query.clone())
+    }
+
+    /// The version: an HTTP/1.x above 1.1 is one that speaks 1.1.
+    pub fn version(&self) -> Version {
+        match self.is_11() {
+            true => Version::HTTP_11,
+            false => Version::HTTP_10,
+        }
+    }
+
+    /// The version as on the request line, such as `HTTP/1.1`.
+    pub fn proto(&self) -> &str {
+        let start = self.head.target.whole.end + 1;
+        self.text(start..start + "HTTP/1.1".len())
+    }
+
+    pub(crate) fn is_11(&self) -> bool {
+        self.head.version.is_11()
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The host that is asked for, with its port if one was given: of an
+    /// absolute target, else of the `Host` field.
+    pub fn host(&self) -> &str {
+        match self.target_host() {
+            "" => self.text(self.head.host.clone()),
+            host => host,
+        }
+    }
+
+    /// The host of an absolute target, or CONNECT's authority.
+    pub(crate) fn target_host(&self) -> &str {
+        self.text(self.head.target.host.clone())
+    }
+
+    /// The length of the body: 0 if there is none, `None` if it comes in
+    /// chunks.
+    pub fn content_length(&self) -> Option<u64> {
+        match self.head.framing {
+            Framing::None => Some(0),
+            Framing::Length(n) => Some(n),
+            Framing::Chunked => None,
+        }
+    }
+
+    /// The first value of a header field, in any case of its name.
+    pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.headers.get(name)
+    }
+
+    /// The fields after a chunked body: there once the body was read to its
+    /// end.
+    pub fn trailers(&self) -> &Fields {
+        &self.body.trailers
+    }
+
+    /// Where the request came from.
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.remote_addr
+    }
+
+    /// Where it was received.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The pattern that matched, as registered; empty if no mux chose one.
+    pub fn pattern(&self) -> &str {
+        self.matched.as_ref().map_or("", |m| &m.pattern.source)
+    }
+
+    /// What the pattern's wildcard `name` matched, decoded; empty if there is
+    /// no such wildcard. Bytes that are no text are replaced.
+    pub fn path_value(&self, name: &str) -> Cow<'_, str> {
+        lossy(self.path_value_bytes(name))
+    }
+
+    /// [`Request::path_value`], as bytes.
+    pub fn path_value_bytes(&self, name: &str) -> Cow<'_, [u8]> {
+        let span = self.matched.as_ref().and_then(|m| {
+            let at = m.pattern.position(name)?;
+            m.spans.get(at)
+        });
+        match span {
+            Some(&(start, end)) => {
+                path::unescape_or_raw(&self.escaped_path()[start as usize..end as usize])
+            }
+            None => Cow::Borrowed(b""),
+        }
+    }
+
+    /// Takes the empty list that a mux puts its matches in.
+    pub(crate) fn take_spans(&mut self) -> Spans {
+        self.release_match();
+        std::mem::take(&mut self.spans)
+    }
+
+    pub(crate) fn set_matched(&mut self, matched: Matched) {
+        self.matched = Some(matched);
+    }
+}
+
+fn lossy(bytes: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match bytes {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", self.method())
+            .field("target", &self.target())
+            .field("remote_addr", &self.remote_addr)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! What the connections of a server share: its handler, options, counters, and
+//! the list of them all.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::conn::{Entry, Pool};
+use crate::handler::Handler;
+use crate::stats::Stats;
+
+/// What Go allows beyond the header limit: the size of its read buffer.
+const HEAD_SLACK_BYTES: usize = 4096;
+
+/// The options of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub read_header_timeout: Duration,
+    pub read_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
+    pub idle_timeout: Duration,
+    pub max_header_bytes: usize,
+    pub max_header_fields: usize,
+    pub max_connections: usize,
+}
+
+impl Config {
+    pub fn max_head_bytes(&self) -> usize {
+        self.max_header_bytes.saturating_add(HEAD_SLACK_BYTES)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            read_header_timeout: Duration::from_secs(10),
+            read_timeout: None,
+            write_timeout: None,
+            idle_timeout: Duration::from_secs(120),
+            max_header_bytes: 1 << 20,
+            max_header_fields: 500,
+            max_connections: 1 << 20,
+        }
+    }
+}
+
+/// What a server's connections share.
+pub(crate) struct Service {
+    pub handler: Box<dyn Handler>,
+    pub config: Config,
+    pub pool: Pool,
+    pub stats: Stats,
+    draining: AtomicBool,
+    connections: Mutex<HashMap<u64, Arc<Entry>>>,
+    next_id: AtomicU64,
+}
+
+impl Service {
+    pub fn new(handler: Box<dyn Handler>, config: Config) -> Service {
+        Service {
+            handler,
+            config,
+            pool: Pool::default(),
+            stats: Stats::default(),
+            draining: AtomicBool::new(false),
+            connections: Mutex::default(),
+            next_id: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the server is on its way to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// From now on a response is the last of its connection.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    fn list(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a connection until what is returned is dropped; `None` when there
+    /// are as many as there may be.
+    pub fn register(self: &Arc<Self>, entry: &Arc<Entry>) -> Option<Registration> {
+        let mut list = self.list();
+        if list.len() >= self.config.max_connections {
+            self.stats.connections_refused.add(1);
+            return None;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        list.insert(id, entry.clone());
+        self.stats.connections_accepted.add(1);
+        self.stats.connections_open.add(1);
+        Some(Registration {
+            service: self.clone(),
+            id,
+        })
+    }
+
+    /// The connections that are open.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.list().values().cloned().collect()
+    }
+}
+
+/// A connection's place in the list.
+pub(crate) struct Registration {
+    service: Arc<Service>,
+    id: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.service.list().remove(&self.id);
+        self.service.stats.connections_open.sub(1);
+    }
+}

@@ -1,0 +1,79 @@
+//! What a server counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters of a server, since its start.
+        #[derive(Debug, Default)]
+        pub(crate) struct Stats {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Stats {
+            /// Names and values.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections taken in.
+    connections_accepted,
+    /// Connections closed at once, there being too many.
+    connections_refused,
+    /// Connections that are open.
+    connections_open,
+    /// Requests whose head was understood.
+    requests,
+    /// Requests whose head was refused.
+    requests_refused,
+    /// Responses with an informational status as the last, that is 101.
+    responses_1xx,
+    /// Responses with a status of success.
+    responses_2xx,
+    /// Redirects and 304.
+    responses_3xx,
+    /// Responses that blame the client, refused heads included.
+    responses_4xx,
+    /// Responses that blame the server, refused heads included.
+    responses_5xx,
+    /// Handlers that panicked.
+    panics,
+    /// Bytes read from connections.
+    bytes_in,
+    /// Bytes written to connections.
+    bytes_out,
+}
+
+impl Stats {
+    pub fn count_response(&self, status: http::StatusCode) {
+        match status.as_u16() / 100 {
+            1 => self.responses_1xx.add(1),
+            2 => self.responses_2xx.add(1),
+            3 => self.responses_3xx.add(1),
+            4 => self.responses_4xx.add(1),
+            _ => self.responses_5xx.add(1),
+        }
+    }
+}
+
+/// A number that many threads add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

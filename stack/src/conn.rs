@@ -1,0 +1,319 @@
+//! A connection: its socket, what was said on the wire, and its readiness.
+//!
+//! Everything here is behind its shard's lock. A connection lives in a slot
+//! from its first SYN until both the network and its user are done with it:
+//! *orphaned* when the user closed it first, *detached* when the network is
+//! done and only unread data or an error keeps it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smoltcp::socket::tcp::{CongestionControl, State};
+use wirepath_driver::Nanos;
+
+use crate::buffer::BufferedSocket;
+use crate::flow::FlowKey;
+use crate::segment::{self, Sent};
+use crate::{Errno, Fd, MacAddr, Ready};
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A SYN came to the listener in this slot.
+    HalfOpen { listener: u32 },
+    /// Established, in that listener's accept queue.
+    Queued,
+    /// We want to connect, and do not know the next hop's station yet.
+    Resolving { next_hop: IpAddr },
+    /// Our SYN is out.
+    Connecting,
+    /// Established and the user's.
+    Open,
+}
+
+bitflags::bitflags! {
+    /// What else is true of a connection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Marks: u16 {
+        /// In the shard's list of connections whose readiness may have changed.
+        const TOUCHED = 1;
+        /// In the shard's list of connections that may have something to send.
+        const DIRTY = 2;
+        /// The user closed it.
+        const ORPHAN = 4;
+        /// The network is done with it.
+        const DETACHED = 8;
+        /// A writer met a full buffer.
+        const WRITER_WAITS = 0x10;
+        /// The user shut down reading.
+        const READ_SHUT = 0x20;
+        /// The user shut down writing.
+        const WRITE_SHUT = 0x40;
+        /// The end of the stream was told.
+        const TOLD_END = 0x80;
+        /// The error was told.
+        const TOLD_ERROR = 0x100;
+        /// The buffers' pages may be resident.
+        const RESIDENT = 0x200;
+        /// It was established (or failed to be) since the last event.
+        const CONNECT_NEWS = 0x400;
+    }
+}
+
+/// One connection.
+pub(crate) struct Conn {
+    pub(crate) fd: Fd,
+    pub(crate) key: FlowKey,
+    pub(crate) phase: Phase,
+    pub(crate) marks: Marks,
+    pub(crate) socket: BufferedSocket,
+    /// The peer's station: that of its SYN, renewed by segments in the window.
+    pub(crate) mac: MacAddr,
+    /// Our initial sequence number, and the peer's.
+    pub(crate) iss: u32,
+    pub(crate) irs: u32,
+    /// Bytes that the user has read and written.
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+    /// Bytes received when readiness was last told.
+    pub(crate) told_received: u64,
+    /// The sequence number after the furthest data that came in.
+    pub(crate) furthest: u32,
+    /// The shift of the windows that we announce.
+    pub(crate) window_shift: u8,
+    /// The last segment that left.
+    pub(crate) sent: Sent,
+    /// The word that its events carry.
+    pub(crate) token: Option<u64>,
+    /// How it failed.
+    pub(crate) error: Option<Errno>,
+    /// When it fails if it has not got further: handshake, or closed and
+    /// waiting for the peer's FIN.
+    pub(crate) deadline: Option<Nanos>,
+    /// When the peer was last heard, or the user last wrote, or the buffers
+    /// were last found in use.
+    pub(crate) active_at: Nanos,
+    /// When the peer was last heard.
+    pub(crate) heard_at: Nanos,
+    /// Since when what was sent goes unanswered, and how many bytes were
+    /// acknowledged then.
+    pub(crate) stalled: Option<(Nanos, u64)>,
+    /// Keep-alive interval, and probes unanswered.
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) probes: u32,
+    /// When a SYN on the live connection was last answered.
+    pub(crate) challenged_at: Nanos,
+}
+
+impl Conn {
+    pub(crate) fn new(
+        fd: Fd,
+        key: FlowKey,
+        phase: Phase,
+        socket: BufferedSocket,
+        now: Nanos,
+    ) -> Conn {
+        let mut conn = Conn {
+            fd,
+            key,
+            phase,
+            marks: Marks::RESIDENT,
+            socket,
+            mac: MacAddr::BROADCAST,
+            iss: 0,
+            irs: 0,
+            read: 0,
+            written: 0,
+            told_received: 0,
+            furthest: 0,
+            window_shift: 0,
+            sent: Sent::default(),
+            token: None,
+            error: None,
+            deadline: None,
+            active_at: now,
+            heard_at: now,
+            stalled: None,
+            keepalive: None,
+            probes: 0,
+            challenged_at: Nanos::ZERO,
+        };
+        let socket = conn.socket.get_mut();
+        socket.set_nagle_enabled(false);
+        // ACKs wait for `flush`, which runs when the reader had its turn.
+        socket.set_ack_delay(None);
+        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_tsval_generator(Some(segment::timestamp_clock));
+        conn
+    }
+
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.marks.contains(Marks::ORPHAN)
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.marks.contains(Marks::DETACHED)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.socket.get().state()
+    }
+
+    /// Bytes received in order, read or not.
+    pub(crate) fn received(&self) -> u64 {
+        self.read + self.socket.get().recv_queue() as u64
+    }
+
+    /// The sequence number after the data that was received in order.
+    fn data_end(&self) -> u32 {
+        self.irs
+            .wrapping_add(1)
+            .wrapping_add(self.received() as u32)
+    }
+
+    /// The sequence number that the peer sends next (RCV.NXT).
+    pub(crate) fn rcv_nxt(&self) -> u32 {
+        self.data_end().wrapping_add(u32::from(self.has_fin()))
+    }
+
+    /// Whether the peer's FIN came, in order.
+    fn has_fin(&self) -> bool {
+        matches!(
+            self.state(),
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait
+        )
+    }
+
+    /// The end of what the user wrote: sequence number and offset.
+    pub(crate) fn written_end(&self) -> (u32, u64) {
+        let seq = self.iss.wrapping_add(1).wrapping_add(self.written as u32);
+        (seq, self.written)
+    }
+
+    /// Whether everything written was sent and nothing else is due: the usual
+    /// case after one segment, told without asking smoltcp again.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.sent.next() == self.written_end().0
+            && matches!(self.state(), State::Established | State::CloseWait)
+    }
+
+    /// Whether the peer owes us an ACK.
+    pub(crate) fn awaits_ack(&self) -> bool {
+        self.socket.get().send_queue() > 0
+            || matches!(
+                self.state(),
+                State::SynSent
+                    | State::SynReceived
+                    | State::FinWait1
+                    | State::Closing
+                    | State::LastAck
+            )
+    }
+
+    /// Notes that a segment came in.
+    pub(crate) fn heard(&mut self, now: Nanos) {
+        self.active_at = now;
+        self.heard_at = now;
+        self.probes = 0;
+        self.marks.insert(Marks::RESIDENT);
+    }
+
+    /// Notes where the data of a segment ends.
+    pub(crate) fn note_data(&mut self, end: u32) {
+        if segment::after(end, self.furthest) {
+            self.furthest = end;
+        }
+    }
+
+    /// Whether all data that came in is in order, so that no byte waits in the
+    /// receive buffer beyond a gap.
+    pub(crate) fn is_in_order(&self) -> bool {
+        !segment::after(self.furthest, self.data_end())
+    }
+
+    /// The window last announced, in bytes. On a SYN it is not scaled
+    /// (RFC 7323 §2.2).
+    fn announced_window(&self) -> u32 {
+        let is_syn = self.sent.flags & segment::SYN != 0;
+        u32::from(self.sent.window) << if is_syn { 0 } else { self.window_shift }
+    }
+
+    /// Whether a segment lies in the receive window that we last announced
+    /// (RFC 9293 §3.10.7.4), so that whoever sent it knows the connection.
+    pub(crate) fn in_window(&self, seq: u32) -> bool {
+        seq.wrapping_sub(self.rcv_nxt()) < self.announced_window().max(1)
+    }
+
+    /// Whether reading has opened the window enough to tell the peer: it has
+    /// at least doubled since last announced, which is smoltcp's condition.
+    pub(crate) fn has_window_news(&self) -> bool {
+        let edge = self.sent.ack.wrapping_add(self.announced_window());
+        let announced = edge.wrapping_sub(self.rcv_nxt()).cast_signed().max(0);
+        let socket = self.socket.get();
+        let free = socket.recv_capacity() - socket.recv_queue();
+        free >= 2 * announced.cast_unsigned() as usize
+    }
+
+    /// Whether the stream from the peer has ended: nothing will come after
+    /// what is buffered.
+    pub(crate) fn has_end(&self) -> bool {
+        let is_opening = matches!(self.phase, Phase::Resolving { .. } | Phase::Connecting);
+        self.marks.contains(Marks::READ_SHUT)
+            || self.has_fin()
+            || (self.state() == State::Closed && !is_opening)
+    }
+
+    /// Whether a third of the send buffer is free.
+    fn has_room(&self) -> bool {
+        let socket = self.socket.get();
+        let capacity = socket.send_capacity();
+        (capacity - socket.send_queue()) * 3 >= capacity
+    }
+
+    /// What a reader or writer would find now.
+    pub(crate) fn readiness(&self) -> Ready {
+        let mut ready = Ready::empty();
+        let socket = self.socket.get();
+        ready.set(Ready::READ, socket.recv_queue() > 0 || self.has_end());
+        ready.set(Ready::WRITE, socket.can_send());
+        if self.error.is_some() {
+            ready |= Ready::READ | Ready::WRITE | Ready::HANGUP;
+        }
+        ready
+    }
+
+    /// Notes that all of [`Conn::readiness`] has been told.
+    pub(crate) fn mark_told(&mut self) {
+        self.told_received = self.received();
+        self.marks.remove(Marks::CONNECT_NEWS);
+        self.marks.set(Marks::TOLD_END, self.has_end());
+        self.marks.set(Marks::TOLD_ERROR, self.error.is_some());
+    }
+
+    /// What has become true since it was last told.
+    pub(crate) fn take_edges(&mut self) -> Ready {
+        let mut edges = Ready::empty();
+        let received = self.received();
+        if received > self.told_received {
+            self.told_received = received;
+            edges |= Ready::READ;
+        }
+        if self.has_end() && !self.marks.contains(Marks::TOLD_END) {
+            self.marks.insert(Marks::TOLD_END);
+            edges |= Ready::READ;
+        }
+        if self.marks.contains(Marks::CONNECT_NEWS) {
+            self.marks.remove(Marks::CONNECT_NEWS);
+            edges |= Ready::WRITE;
+        }
+        if self.marks.contains(Marks::WRITER_WAITS) && self.has_room() {
+            self.marks.remove(Marks::WRITER_WAITS);
+            edges |= Ready::WRITE;
+        }
+        if self.error.is_some() && !self.marks.contains(Marks::TOLD_ERROR) {
+            self.marks.insert(Marks::TOLD_ERROR);
+            edges |= Ready::READ | Ready::WRITE | Ready::HANGUP;
+        }
+        edges
+    }
+}

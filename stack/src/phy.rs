@@ -1,0 +1,204 @@
+//! The one-frame adapter between a queue and smoltcp.
+//!
+//! smoltcp sees a device of `Medium::Ip` that has at most one packet to
+//! receive ([`Phy::rx`]) and sends into the [`Outbox`]. The Ethernet header is
+//! written here, with the peer's address of the flow at hand, and what left is
+//! noted in the flow's [`Sent`] and in the frame's tag.
+
+use std::collections::VecDeque;
+
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, clock};
+
+use crate::MacAddr;
+use crate::ether::{self, HEADER_LEN};
+use crate::segment::{self, Sent};
+use crate::stats::Counters;
+
+/// Frames that may wait for the TX ring. Beyond that, smoltcp keeps its
+/// segments, so that memory is bounded by the socket buffers.
+const OUTBOX_FRAMES: usize = 4 * BURST_FRAMES;
+
+/// Frames on their way to the TX ring.
+pub(crate) struct Outbox {
+    pub(crate) frames: VecDeque<Frame>,
+    /// smoltcp had a packet and was refused room for it.
+    pub(crate) refused: bool,
+    pool: FramePool,
+    mac: MacAddr,
+    caps: DeviceCapabilities,
+    /// Where a packet goes that there is no frame for.
+    scratch: Vec<u8>,
+}
+
+impl Outbox {
+    pub(crate) fn new(mac: MacAddr, info: &QueueInfo, pool: FramePool) -> Outbox {
+        let ip_mtu = info.mtu.min(pool.slot_len() - HEADER_LEN);
+        let mut caps = DeviceCapabilities::default();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = ip_mtu;
+        // Verified once, by `ip::classify`.
+        caps.checksum.ipv4 = Checksum::Tx;
+        caps.checksum.tcp = Checksum::Tx;
+        Outbox {
+            frames: VecDeque::with_capacity(OUTBOX_FRAMES),
+            refused: false,
+            pool,
+            mac,
+            caps,
+            scratch: vec![0; ip_mtu],
+        }
+    }
+
+    /// Whether another frame may wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.frames.len() < OUTBOX_FRAMES
+    }
+
+    fn take(&self) -> Option<Frame> {
+        self.has_room().then(|| self.pool.take_tx()).flatten()
+    }
+
+    /// Queues a whole frame that someone else built; false when there is no
+    /// room for it.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        let Some(mut frame) = self.take() else {
+            return false;
+        };
+        let fits = frame.fill(bytes);
+        if fits {
+            self.frames.push_back(frame);
+        }
+        fits
+    }
+
+    /// Queues an acknowledgment; false when there is no room for it.
+    pub(crate) fn push_ack(&mut self, to: MacAddr, ack: &segment::Ack) -> bool {
+        let Some(mut frame) = self.take() else {
+            return false;
+        };
+        frame.set_bounds(0, HEADER_LEN + ack.len());
+        let ethertype = segment::ethertype(ack.key.local.0);
+        ether::write_header(&mut frame, to, self.mac, ethertype);
+        ack.emit(&mut frame[HEADER_LEN..]);
+        self.frames.push_back(frame);
+        true
+    }
+}
+
+/// Whose packets pass through the adapter.
+pub(crate) struct Line<'a> {
+    /// The peer's station.
+    pub(crate) mac: MacAddr,
+    /// The flow, 0 for none.
+    pub(crate) flow: u64,
+    /// The end of what was written to the connection: its sequence number and
+    /// its offset in the stream.
+    pub(crate) written: (u32, u64),
+    /// The last segment that left.
+    pub(crate) sent: &'a mut Sent,
+}
+
+/// A device with one packet to receive at most.
+pub(crate) struct Phy<'a> {
+    pub(crate) rx: Option<&'a [u8]>,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) line: Line<'a>,
+    pub(crate) counters: &'a mut Counters,
+}
+
+/// The packet that came in.
+pub(crate) struct Rx<'a>(&'a [u8]);
+
+impl RxToken for Rx<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Room for one packet to send.
+pub(crate) struct Tx<'b, 'a> {
+    frame: Option<Frame>,
+    phy: &'b mut Phy<'a>,
+}
+
+impl TxToken for Tx<'_, '_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let outbox = &mut *self.phy.outbox;
+        let Some(mut frame) = self.frame.or_else(|| outbox.take()) else {
+            // An answer to what just came in, which smoltcp cannot take back:
+            // lost, as on the wire.
+            self.phy.counters.tx_no_frame += 1;
+            return f(&mut outbox.scratch[..len]);
+        };
+        frame.set_bounds(0, HEADER_LEN + len);
+        let result = f(&mut frame[HEADER_LEN..]);
+        let is_v6 = frame[HEADER_LEN] >> 4 == 6;
+        let ethertype = if is_v6 { ether::IPV6 } else { ether::IPV4 };
+        ether::write_header(&mut frame, self.phy.line.mac, outbox.mac, ethertype);
+        self.phy.line.note(&mut frame, self.phy.counters);
+        outbox.frames.push_back(frame);
+        result
+    }
+}
+
+impl Line<'_> {
+    /// Notes a segment that leaves.
+    fn note(&mut self, frame: &mut Frame, counters: &mut Counters) {
+        let Some(sent) = Sent::parse(&frame[HEADER_LEN..]) else {
+            return;
+        };
+        let (end_seq, end_offset) = self.written;
+        let before_end = end_seq.wrapping_sub(sent.seq).cast_signed();
+        let offset = end_offset.saturating_add_signed(-i64::from(before_end));
+        frame.meta.tag = SegmentTag {
+            flow: self.flow,
+            offset,
+            len: sent.len,
+        };
+        counters.tcp_segments_sent += 1;
+        if sent.len > 0 && segment::after(self.sent.next(), sent.seq) {
+            counters.tcp_retransmits += 1;
+        }
+        *self.sent = sent;
+        if trace::enabled() {
+            let event = trace::Event::new(clock::now(), Stage::TcpSegment, self.flow);
+            trace::emit(event.bytes(offset, sent.len as usize).frame(frame.len()));
+        }
+    }
+}
+
+impl<'a> Device for Phy<'a> {
+    type RxToken<'b>
+        = Rx<'a>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Tx<'b, 'a>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, _: Instant) -> Option<(Rx<'a>, Tx<'_, 'a>)> {
+        let packet = self.rx.take()?;
+        let tx = Tx {
+            frame: None,
+            phy: self,
+        };
+        Some((Rx(packet), tx))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_, 'a>> {
+        let frame = self.outbox.take();
+        self.outbox.refused |= frame.is_none();
+        frame.map(|frame| Tx {
+            frame: Some(frame),
+            phy: self,
+        })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.outbox.caps.clone()
+    }
+}

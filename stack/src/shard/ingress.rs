@@ -1,0 +1,434 @@
+//! Ingress: what a received frame does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use smoltcp::iface::Interface;
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::{Frame, Nanos, Offload, clock};
+
+use super::{Shard, instant, no_line, timeouts};
+use crate::conn::{Conn, Marks, Phase};
+use crate::flow::{Entry, FlowKey};
+use crate::ip::{self, Datagram, IcmpPacket, Packet, Segment, TcpFlags};
+use crate::phy::{Line, Phy};
+use crate::segment::{self, Ack, Sent};
+use crate::time_wait::Verdict;
+use crate::{icmp, isn};
+
+/// A SYN on a live connection is answered this often at most (RFC 5961 §7).
+const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Segment {
+    fn key(&self) -> FlowKey {
+        FlowKey {
+            local: (self.dst, self.dst_port),
+            remote: (self.src, self.src_port),
+        }
+    }
+
+    /// Whether it asks for a connection.
+    fn is_syn(&self) -> bool {
+        let controls = TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST;
+        self.flags & controls == TcpFlags::SYN
+    }
+}
+
+impl Shard {
+    /// Takes one burst off the ring and in; returns how many frames it had.
+    pub(super) fn take_burst(&mut self, now: Nanos) -> usize {
+        let mut burst = std::mem::take(&mut self.burst);
+        if self.queue.rx_burst(now, &mut burst).is_err() {
+            self.go_down();
+        }
+        let taken = burst.len();
+        for frame in burst.drain(..) {
+            self.take_frame(now, &frame);
+        }
+        self.burst = burst;
+        taken
+    }
+
+    fn take_frame(&mut self, now: Nanos, frame: &Frame) {
+        let vouched = frame.meta.offload.contains(Offload::CHECKSUM_VALID);
+        match ip::classify(&self.local, frame, vouched) {
+            Ok(Packet::Tcp(segment)) => self.take_segment(now, frame, &segment),
+            Ok(Packet::Udp(datagram)) => self.refuse_datagram(now, frame, &datagram),
+            Ok(Packet::Icmp(packet)) => self.take_icmp(now, frame, &packet),
+            Ok(Packet::Arp(packet)) => {
+                let (outbox, counters) = (&mut self.outbox, &mut self.counters);
+                self.neighbors.on_arp(now, &packet, &mut |frame| {
+                    counters.tx_no_frame += u64::from(!outbox.push(frame));
+                });
+            }
+            Ok(Packet::Ndp(packet)) => {
+                let (outbox, counters) = (&mut self.outbox, &mut self.counters);
+                self.neighbors.on_ndp(now, &packet, &mut |frame| {
+                    counters.tx_no_frame += u64::from(!outbox.push(frame));
+                });
+            }
+            Err(cause) => self.drops[cause.index()] += 1,
+        }
+    }
+
+    fn take_segment(&mut self, now: Nanos, frame: &Frame, segment: &Segment) {
+        let key = segment.key();
+        match self.flows.get(&key) {
+            Some(&slot) => {
+                if trace::enabled() {
+                    self.trace_arrival(frame, slot);
+                }
+                self.segment_of_flow(now, frame, segment, slot);
+            }
+            None => self.segment_of_none(now, frame, segment, key),
+        }
+    }
+
+    /// Stages `nic.rx`, `driver.poll` and `flow.lookup`, told once the flow is
+    /// known.
+    #[cold]
+    fn trace_arrival(&mut self, frame: &Frame, slot: u32) {
+        let Some(conn) = self.slots.conn(slot) else {
+            return;
+        };
+        let flow = conn.fd.raw();
+        let event = |at, stage| trace::emit(trace::Event::new(at, stage, flow).frame(frame.len()));
+        if let Some(at) = frame.meta.rx_at {
+            event(at, Stage::NicRx);
+        }
+        event(frame.meta.polled_at, Stage::DriverPoll);
+        event(clock::now(), Stage::FlowLookup);
+    }
+
+    /// A segment of a connection that we have.
+    fn segment_of_flow(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
+        if self.is_final_ack_without_room(segment, slot) {
+            self.counters.accept_queue_full += 1;
+            return;
+        }
+        let Some(conn) = self.slots.conn(slot) else {
+            return;
+        };
+        if conn.must_challenge(segment) {
+            return self.challenge(now, slot);
+        }
+        self.counters.tcp_segments_received += 1;
+        conn.heard(now);
+        if conn.phase != Phase::Connecting && conn.in_window(segment.seq) {
+            let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
+            conn.note_data(segment.seq.wrapping_add(len));
+            // `classify` let no group or zero address through.
+            conn.mac = segment.src_mac;
+        }
+        let received = conn.received();
+        let mut phy = Phy {
+            rx: Some(&frame[segment.ip.clone()]),
+            outbox: &mut self.outbox,
+            line: Line {
+                mac: conn.mac,
+                flow: conn.fd.raw(),
+                written: conn.written_end(),
+                sent: &mut conn.sent,
+            },
+            counters: &mut self.counters,
+        };
+        let (iface, set) = (&mut self.iface, conn.socket.set_mut());
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            iface.poll_ingress_single(instant(now), &mut phy, set);
+        }));
+        if polled.is_err() {
+            return self.tcp_panicked(slot);
+        }
+        if trace::enabled() {
+            conn.trace_ingress(segment, received, frame.len());
+        }
+        self.after_ingress(now, segment, slot);
+    }
+
+    fn after_ingress(&mut self, now: Nanos, segment: &Segment, slot: u32) {
+        let Some(conn) = self.slots.conn(slot) else {
+            return;
+        };
+        if conn.phase == Phase::Connecting && segment.flags.contains(TcpFlags::SYN) {
+            conn.irs = segment.seq;
+            conn.furthest = segment.seq.wrapping_add(1);
+        }
+        if conn.marks.contains(Marks::READ_SHUT) {
+            conn.discard_received();
+        }
+        // Data for nobody: the peer is told (RFC 1122 §4.2.2.13).
+        let is_unwanted = conn.is_orphan() && conn.socket.get().recv_queue() > 0;
+        // The common case needs no look at the state.
+        if conn.phase != Phase::Open || conn.state() != State::Established {
+            let was_reset = segment.flags.contains(TcpFlags::RST);
+            self.settle(now, slot, was_reset);
+        }
+        if is_unwanted {
+            self.reset(slot);
+        }
+        self.touch(slot);
+        self.mark_dirty(slot);
+    }
+
+    /// Whether this ends a handshake whose connection the accept queue has no
+    /// room for. It is then dropped, as Linux does; smoltcp sends its SYN-ACK
+    /// again, and the peer its ACK.
+    fn is_final_ack_without_room(&mut self, segment: &Segment, slot: u32) -> bool {
+        let Some(Phase::HalfOpen { listener }) = self.slots.conn(slot).map(|c| c.phase) else {
+            return false;
+        };
+        let is_ack = !segment.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
+        is_ack && self.slots.listener(listener).is_some_and(|l| l.is_full())
+    }
+
+    /// Answers with what we expect next, so that a peer that means it sends a
+    /// reset that fits (RFC 5961 §3.2, §4.2).
+    fn challenge(&mut self, now: Nanos, slot: u32) {
+        let Some(conn) = self.slots.conn(slot) else {
+            return;
+        };
+        if now.since(conn.challenged_at) < CHALLENGE_INTERVAL {
+            return;
+        }
+        conn.challenged_at = now;
+        let ack = Ack {
+            key: conn.key,
+            seq: conn.sent.next(),
+            ack: conn.sent.ack,
+            window: conn.sent.window,
+            echo: conn.sent.timestamp.map(|(_, echo)| echo),
+        };
+        self.counters.challenge_acks += 1;
+        let lost = !self.outbox.push_ack(conn.mac, &ack);
+        self.counters.tx_no_frame += u64::from(lost);
+    }
+
+    /// A segment for which we have no connection.
+    fn segment_of_none(&mut self, now: Nanos, frame: &Frame, segment: &Segment, key: FlowKey) {
+        let timestamp = segment.timestamp(frame).map(|(value, _)| value);
+        let mut least_isn = None;
+        match self.time_wait.segment(now, &key, segment, timestamp) {
+            Some(Verdict::Answer(mac, ack)) => {
+                self.counters.time_wait_acks += 1;
+                let lost = !self.outbox.push_ack(mac, &ack);
+                self.counters.tx_no_frame += u64::from(lost);
+                return;
+            }
+            Some(Verdict::Ignore) => return,
+            Some(Verdict::Reuse(isn)) => {
+                self.counters.time_wait_reused += 1;
+                least_isn = Some(isn);
+            }
+            None => {}
+        }
+        if segment.is_syn()
+            && self.neighbors.usable(key.local.0)
+            && let Some(listener) = self.find_listener(key.local.0, key.local.1)
+        {
+            return self.open_passive(now, frame, segment, listener, least_isn);
+        }
+        self.counters.no_flow += 1;
+        if !segment.flags.contains(TcpFlags::RST) {
+            self.refuse(now, frame, segment);
+        }
+    }
+
+    /// Lets smoltcp answer with a reset (RFC 9293 §3.10.7.1): it finds no socket.
+    fn refuse(&mut self, now: Nanos, frame: &Frame, segment: &Segment) {
+        if !self.answers.allow(now) {
+            return;
+        }
+        self.counters.no_flow_resets += 1;
+        let mut sent = Sent::default();
+        let mut phy = Phy {
+            rx: Some(&frame[segment.ip.clone()]),
+            outbox: &mut self.outbox,
+            line: Line {
+                mac: segment.src_mac,
+                ..no_line(&mut sent)
+            },
+            counters: &mut self.counters,
+        };
+        self.iface
+            .poll_ingress_single(instant(now), &mut phy, &mut self.empty);
+    }
+
+    /// The listener for a local address and port; one for the very address
+    /// goes before one for all.
+    fn find_listener(&mut self, addr: std::net::IpAddr, port: u16) -> Option<u32> {
+        let mut found = None;
+        for &slot in &self.listeners {
+            let Some(listener) = self.slots.listener(slot) else {
+                continue;
+            };
+            if listener.addr.port() == port && listener.covers(addr) {
+                let is_exact = !listener.addr.ip().is_unspecified();
+                if is_exact || found.is_none() {
+                    found = Some(slot);
+                }
+            }
+        }
+        found
+    }
+
+    /// Makes a half-open connection of a SYN.
+    fn open_passive(
+        &mut self,
+        now: Nanos,
+        frame: &Frame,
+        segment: &Segment,
+        listener_slot: u32,
+        least_isn: Option<u32>,
+    ) {
+        let Some(listener) = self.slots.listener(listener_slot) else {
+            return;
+        };
+        if listener.is_full() {
+            self.counters.accept_queue_full += 1;
+            return;
+        }
+        if listener.half_open >= listener.options.syn_backlog.max(1) {
+            self.counters.syn_backlog_full += 1;
+            return;
+        }
+        let (recv, send) = (listener.options.recv_buffer, listener.options.send_buffer);
+        let key = segment.key();
+        let Ok(socket) = self.arena.socket(recv, send) else {
+            self.counters.syn_no_buffers += 1;
+            return;
+        };
+        let phase = Phase::HalfOpen {
+            listener: listener_slot,
+        };
+        let inserted = self
+            .slots
+            .insert(|fd| Entry::Conn(Box::new(Conn::new(fd, key, phase, socket, now))));
+        let Some(slot) = inserted else {
+            self.counters.syn_no_buffers += 1;
+            return;
+        };
+        self.half_open += 1;
+        if let Some(listener) = self.slots.listener(listener_slot) {
+            listener.half_open += 1;
+        }
+        let mut isn = self.secret.isn(key, now);
+        if let Some(least) = least_isn.filter(|least| segment::after(*least, isn)) {
+            isn = least;
+        }
+        if !self.feed_syn(now, frame, segment, slot, isn) {
+            self.counters.syn_malformed += 1;
+            return self.free(slot);
+        }
+        self.counters.passive_opens += 1;
+        self.flows.insert(key, slot);
+        self.timers.arm(slot, now + timeouts::SOON);
+        if trace::enabled() {
+            self.trace_arrival(frame, slot);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Gives a SYN to a new connection's socket, with the initial sequence
+    /// number that smoltcp is to draw. False when smoltcp would not have it.
+    fn feed_syn(
+        &mut self,
+        now: Nanos,
+        frame: &Frame,
+        segment: &Segment,
+        slot: u32,
+        isn: u32,
+    ) -> bool {
+        let Some(conn) = self.slots.conn(slot) else {
+            return false;
+        };
+        conn.iss = isn;
+        conn.irs = segment.seq;
+        conn.furthest = segment.seq.wrapping_add(1);
+        conn.mac = segment.src_mac;
+        conn.deadline = Some(now + timeouts::HALF_OPEN);
+        let endpoint = IpListenEndpoint {
+            addr: Some(segment.dst.into()),
+            port: segment.dst_port,
+        };
+        if conn.socket.get_mut().listen(endpoint).is_err() {
+            return false;
+        }
+        let mut phy = Phy {
+            rx: Some(&frame[segment.ip.clone()]),
+            outbox: &mut self.outbox,
+            line: Line {
+                mac: conn.mac,
+                flow: conn.fd.raw(),
+                written: (isn, 0),
+                sent: &mut conn.sent,
+            },
+            counters: &mut self.counters,
+        };
+        let mut iface: Interface = isn::interface(&mut phy, isn, instant(now));
+        iface.poll_ingress_single(instant(now), &mut phy, conn.socket.set_mut());
+        let remote: Option<IpEndpoint> = conn.socket.get().remote_endpoint();
+        remote.is_some() && conn.state() == State::SynReceived
+    }
+
+    /// UDP has no sockets here: the sender is told (RFC 1122 §4.1.3.1).
+    fn refuse_datagram(&mut self, now: Nanos, frame: &Frame, datagram: &Datagram) {
+        self.counters.udp_no_port += 1;
+        if !self.answers.allow(now) {
+            return;
+        }
+        if icmp::port_unreachable(&self.local, datagram, frame, &mut self.reply) {
+            self.push_reply();
+        }
+    }
+
+    fn take_icmp(&mut self, now: Nanos, frame: &Frame, packet: &IcmpPacket) {
+        if !self.answers.allow(now) {
+            return;
+        }
+        if icmp::echo_reply(&self.local, packet, frame, &mut self.reply) {
+            self.counters.echo_replies += 1;
+            self.push_reply();
+        } else {
+            self.counters.icmp_ignored += 1;
+        }
+    }
+
+    fn push_reply(&mut self) {
+        let lost = !self.outbox.push(&self.reply);
+        self.counters.tx_no_frame += u64::from(lost);
+    }
+}
+
+impl Conn {
+    /// Whether a segment would end the connection, and whoever sent it has not
+    /// shown to know it: a SYN, which smoltcp drops, or a reset inside the
+    /// window that is not at its very start, which smoltcp takes.
+    fn must_challenge(&self, segment: &Segment) -> bool {
+        let is_live = !matches!(
+            self.state(),
+            State::Listen | State::SynSent | State::SynReceived | State::Closed
+        );
+        let is_reset = segment.flags.contains(TcpFlags::RST);
+        let is_inexact = is_reset && segment.seq != self.rcv_nxt() && self.in_window(segment.seq);
+        is_live && (segment.is_syn() || is_inexact)
+    }
+
+    /// Throws away what came for a reader that wants no more.
+    pub(super) fn discard_received(&mut self) {
+        let socket = self.socket.get_mut();
+        while let Ok(n @ 1..) = socket.recv(|bytes| (bytes.len(), bytes.len())) {
+            self.read += n as u64;
+        }
+    }
+
+    #[cold]
+    fn trace_ingress(&self, segment: &Segment, received: u64, frame_len: usize) {
+        let first = self.irs.wrapping_add(1).wrapping_add(received as u32);
+        let ahead = segment.seq.wrapping_sub(first).cast_signed();
+        let offset = received.saturating_add_signed(ahead.into());
+        let event = trace::Event::new(clock::now(), Stage::TcpIngress, self.fd.raw());
+        trace::emit(event.bytes(offset, segment.payload_len).frame(frame_len));
+    }
+}

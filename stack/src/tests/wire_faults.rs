@@ -1,0 +1,209 @@
+//! Loss, silence, shut windows, and what comes after the end.
+
+use super::*;
+
+const PEER: (MacAddr, &str) = (MacAddr([2, 0, 0, 0, 0, 9]), "10.0.0.9/24");
+
+#[test]
+fn a_lost_segment_is_sent_again() {
+    let mut net = Net::new();
+    let (_, server, client) = net.connected();
+    let mut lost = 0;
+    net.wire.lose(move |side, _| {
+        lost += usize::from(side == 0);
+        side == 0 && lost == 1
+    });
+    net.write(0, server, b"again").unwrap();
+    net.settle();
+    assert_eq!(net.read(1, client, 9), Err(Errno::WouldBlock));
+    net.advance(Duration::from_millis(1_100));
+    assert_eq!(net.read(1, client, 9).unwrap(), b"again");
+    assert_eq!(net.count(0, "tcp_retransmits"), 1);
+}
+
+#[test]
+fn data_survives_random_loss_and_idle_memory_is_kept_while_gaps_are() {
+    for seed in 0..5 {
+        let mut net = Net::new();
+        let (_, server, client) = net.connected();
+        let mut random = Random(seed);
+        net.wire.lose(move |_, _| random.below(10) == 0);
+        let data = pattern(0, 200_000);
+        let (mut written, mut got) = (0, Vec::new());
+        for _ in 0..10_000 {
+            written += net.write(1, client, &data[written..]).unwrap_or(0);
+            if let Ok(bytes) = net.read(0, server, 100_000) {
+                got.extend(bytes);
+            }
+            if got.len() == data.len() {
+                break;
+            }
+            net.advance(Duration::from_millis(300));
+        }
+        assert!(got == data, "seed {seed}: {} bytes", got.len());
+    }
+}
+
+#[test]
+fn a_peer_that_never_answers_again_times_out() {
+    let mut net = Net::new();
+    let (_, server, _) = net.connected();
+    net.wire.lose(|_, _| true);
+    net.write(0, server, b"hello?").unwrap();
+    net.advance(Duration::from_secs(900));
+    assert_eq!(net.state(0, server), "ESTABLISHED");
+    net.advance(Duration::from_secs(120));
+    assert_eq!(net.read(0, server, 1), Err(Errno::TimedOut));
+    assert!(net.told(0, server).contains(Ready::HANGUP));
+    assert_eq!(net.count(0, "timed_out"), 1);
+}
+
+#[test]
+fn a_peer_with_a_shut_window_is_kept() {
+    let mut net = Net::new();
+    let (_, server, client) = net.connected();
+    let mut total = 0;
+    while let Ok(n) = net.write(0, server, &pattern(total, 10_000)) {
+        total += n;
+        net.settle();
+    }
+    net.advance(Duration::from_secs(3_600));
+    assert_eq!(net.state(0, server), "ESTABLISHED");
+    let mut got = Vec::new();
+    for _ in 0..1_000 {
+        match net.read(1, client, 8_000) {
+            Ok(bytes) => got.extend(bytes),
+            Err(_) => net.advance(Duration::from_millis(100)),
+        }
+        if got.len() == total {
+            break;
+        }
+    }
+    assert!(got == pattern(0, total));
+}
+
+#[test]
+fn keepalive_finds_a_dead_peer_and_keeps_a_live_one() {
+    let mut net = Net::new();
+    let (_, server, _) = net.connected();
+    net.server
+        .set_keepalive(server, Some(Duration::from_secs(15)))
+        .unwrap();
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(14));
+    assert!(net.wire.sent(0).is_empty());
+    net.advance(Duration::from_secs(600));
+    let probes = net.wire.sent(0).len();
+    assert!((35..45).contains(&probes), "{probes} probes in 600 s");
+    assert_eq!(net.state(0, server), "ESTABLISHED");
+    net.wire.lose(|_, _| true);
+    net.advance(Duration::from_secs(120));
+    assert_eq!(net.state(0, server), "ESTABLISHED");
+    net.advance(Duration::from_secs(60));
+    assert_eq!(net.read(0, server, 1), Err(Errno::TimedOut));
+}
+
+/// A raw peer and the server both closed, the server first: (peer, server's
+/// next sequence number).
+fn time_wait(net: &mut Net, timestamp: Option<(u32, u32)>) -> (Raw, u32) {
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, timestamp);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.close(fd, net.now).unwrap();
+    net.flush(0);
+    let more = More { timestamp, ..PLAIN };
+    let answers = net.inject(raw.frame(TcpControl::Fin, 1_001, Some(next + 1), more));
+    assert_eq!((answers[0].flags, answers[0].ack), (TcpFlags::ACK, 1_002));
+    assert_eq!(
+        (net.count(0, "connections"), net.count(0, "time_wait")),
+        (0, 1)
+    );
+    (raw, next + 1)
+}
+
+#[test]
+fn time_wait_answers_and_gives_way() {
+    let mut net = Net::new();
+    let (raw, next) = time_wait(&mut net, None);
+    // The FIN comes again: its ACK was lost.
+    let answers = net.inject(raw.frame(TcpControl::Fin, 1_001, Some(next), PLAIN));
+    assert_eq!(answers.len(), 1);
+    assert_eq!((answers[0].seq, answers[0].ack), (next, 1_002));
+    assert!(
+        net.inject(raw.frame(TcpControl::Rst, 1_002, None, PLAIN))
+            .is_empty()
+    );
+    assert_eq!(net.count(0, "time_wait"), 1);
+    // An old SYN is answered with an ACK, a new one begins a connection.
+    let answers = net.inject(raw.frame(TcpControl::Syn, 900, None, PLAIN));
+    assert_eq!(answers[0].flags, TcpFlags::ACK);
+    let answers = net.inject(raw.frame(TcpControl::Syn, 50_000, None, PLAIN));
+    assert_eq!(answers[0].flags, TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(answers[0].ack, 50_001);
+    assert!(crate::segment::after(answers[0].seq, next));
+    assert_eq!(
+        (net.count(0, "time_wait"), net.count(0, "time_wait_reused")),
+        (0, 1)
+    );
+}
+
+#[test]
+fn time_wait_goes_by_timestamps_where_there_are_any() {
+    let mut net = Net::new();
+    let (raw, next) = time_wait(&mut net, Some((500, 0)));
+    let at = |val| More {
+        timestamp: Some((val, 0)),
+        ..PLAIN
+    };
+    let answers = net.inject(raw.frame(TcpControl::Syn, 50_000, None, at(499)));
+    assert_eq!(answers[0].flags, TcpFlags::ACK);
+    assert_eq!(answers[0].seq, next);
+    let answers = net.inject(raw.frame(TcpControl::Syn, 10, None, at(501)));
+    assert_eq!(answers[0].flags, TcpFlags::SYN | TcpFlags::ACK);
+}
+
+#[test]
+fn a_closed_connection_does_not_wait_for_ever_for_the_peers_fin() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.close(fd, net.now).unwrap();
+    net.flush(0);
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(next + 1), PLAIN));
+    net.advance(Duration::from_secs(50));
+    assert_eq!(net.count(0, "connections"), 1);
+    net.advance(Duration::from_secs(15));
+    assert_eq!(
+        (net.count(0, "connections"), net.count(0, "orphans_expired")),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_closed_connection_whose_fin_is_never_acknowledged_ends() {
+    let mut net = Net::new();
+    let (_, server, _) = net.connected();
+    net.wire.lose(|_, _| true);
+    net.write(0, server, b"unheard").unwrap();
+    net.server.close(server, net.now).unwrap();
+    net.advance(Duration::from_secs(200));
+    assert_eq!(net.count(0, "connections"), 0);
+}
+
+#[test]
+fn a_flow_follows_its_peers_station_only_inside_the_window() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let mut raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    let mac = |net: &Net| net.server.flow_info(fd).unwrap().peer_mac;
+    raw.mac = MacAddr([2, 0, 0, 0, 0, 0x66]);
+    net.inject(raw.frame(TcpControl::None, 900_000, Some(next), PLAIN));
+    assert_eq!(mac(&net), PEER.0);
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    assert_eq!(mac(&net), raw.mac);
+}

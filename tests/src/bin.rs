@@ -1,0 +1,65 @@
+//! Finding the `wirepath` command that the tests run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> &'static Path {
+    // target/PROFILE/deps/TEST
+    nth_parent(2)
+}
+
+/// The folder of the profile that the tests were built with.
+fn profile_dir() -> &'static Path {
+    nth_parent(1)
+}
+
+fn nth_parent(n: usize) -> &'static Path {
+    static DEPS: OnceLock<PathBuf> = OnceLock::new();
+    let deps = DEPS.get_or_init(|| {
+        let exe = std::env::current_exe().expect("Linux knows the path of a running program");
+        exe.parent().expect("a program is in a folder").to_owned()
+    });
+    deps.ancestors()
+        .nth(n)
+        .expect("cargo puts tests in target/PROFILE/deps")
+}
+
+/// The `wirepath` command: what `WIREPATH_BIN` names, or else the one of this
+/// tree, which cargo is asked to bring up to date, so that a test never runs
+/// yesterday's.
+///
+/// # Panics
+/// If it does not build.
+pub fn wirepath() -> &'static Path {
+    static BIN: OnceLock<PathBuf> = OnceLock::new();
+    BIN.get_or_init(|| match std::env::var_os("WIREPATH_BIN") {
+        Some(path) => path.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "wirepath-tools",
+            "--profile",
+            profile,
+        ])
+        .arg("--target-dir")
+        .arg(target_dir())
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "cargo build -p wirepath-tools: {status}");
+    profile_dir().join("wirepath")
+}

@@ -1,0 +1,170 @@
+//! `wirepath serve` on the TAP of a lab.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::http::{Client, Reply};
+use crate::lab::{Lab, TAP};
+use crate::process::Daemon;
+use crate::{bin, lab};
+
+/// The file in the lab's folder that a server captures to.
+pub const CAPTURE: &str = "server.pcapng";
+
+/// How the server of a test is started.
+#[derive(Debug)]
+#[must_use = "`start` starts it"]
+pub struct Serve<'lab> {
+    lab: &'lab Lab,
+    capture: bool,
+    args: Vec<String>,
+}
+
+impl<'lab> Serve<'lab> {
+    /// A server with the addresses of [`Server::V4`] and [`Server::V6`], that
+    /// captures to [`CAPTURE`].
+    pub fn new(lab: &'lab Lab) -> Serve<'lab> {
+        Serve {
+            lab,
+            capture: true,
+            args: Vec::new(),
+        }
+    }
+
+    /// Does not capture: for tests that move many bytes.
+    pub fn without_capture(mut self) -> Self {
+        self.capture = false;
+        self
+    }
+
+    /// Adds flags.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Panics
+    /// If it does not get as far.
+    #[track_caller]
+    pub fn start(self) -> Server<'lab> {
+        let mut command = command(self.lab);
+        command.args(["serve", "--tap", TAP]);
+        command.args(["--addr", "10.0.0.2/24", "--addr", "fd00::2/64"]);
+        command.args(["--listen", ":8080"]);
+        if self.capture {
+            command.arg("--pcap").arg(self.lab.dir().join(CAPTURE));
+        }
+        command.args(self.args);
+        let mut daemon = Daemon::start(&mut command).expect("the lab can start programs");
+        daemon.wait_for("listening on");
+        Server {
+            lab: self.lab,
+            daemon,
+        }
+    }
+}
+
+/// The `wirepath` command, inside the lab, that dies with the test.
+pub fn command(lab: &lab::Lab) -> Command {
+    let mut command = lab.net().command("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command.arg(bin::wirepath()).current_dir(lab.dir());
+    command
+}
+
+/// A server that runs, stopped when dropped.
+#[derive(Debug)]
+pub struct Server<'lab> {
+    lab: &'lab Lab,
+    daemon: Daemon,
+}
+
+impl Server<'_> {
+    /// Its IPv4 address, as a URL has it.
+    pub const V4: &'static str = "10.0.0.2:8080";
+    /// Its IPv6 address, as a URL has it.
+    pub const V6: &'static str = "[fd00::2]:8080";
+
+    /// A new connection to it over IPv4.
+    ///
+    /// # Panics
+    /// If it does not accept.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.connect(Server::V4).expect("the server accepts")
+    }
+
+    /// A new connection to one of its addresses.
+    ///
+    /// # Errors
+    /// As [`std::net::TcpStream::connect`].
+    pub fn connect(&self, to: &str) -> io::Result<Client> {
+        let to: SocketAddr = to.parse().expect("a literal address");
+        self.lab.net().connect(to).map(Client::new)
+    }
+
+    /// One GET on a connection of its own.
+    ///
+    /// # Panics
+    /// If there is no reply.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Reply {
+        self.client().get(path)
+    }
+
+    /// Shows that the server is alive and well: a new client gets its page.
+    ///
+    /// # Panics
+    /// If not.
+    #[track_caller]
+    pub fn check_alive(&self) {
+        let reply = self.get("/");
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.body, b"Hello, World!\n");
+    }
+
+    /// Its counters.
+    ///
+    /// # Panics
+    /// If they are not JSON.
+    #[track_caller]
+    pub fn counters(&self) -> Value {
+        let reply = self.get("/debug/wirepath");
+        assert_eq!(reply.status, 200);
+        serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|err| panic!("{err}: {}", String::from_utf8_lossy(&reply.body)))
+    }
+
+    /// The counter called `name`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.counters();
+        let parts = ["server", "stack", "runtime"].map(|part| &counters[part][name]);
+        let found = parts.into_iter().find_map(Value::as_u64);
+        found.unwrap_or_else(|| panic!("no counter called {name} in {counters:#}"))
+    }
+
+    /// The program itself.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Asks it to stop, waits, and returns how it ended and what it printed.
+    ///
+    /// # Panics
+    /// If it does not stop.
+    #[track_caller]
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.daemon.signal(Signal::TERM);
+        self.daemon.wait()
+    }
+}

@@ -1,0 +1,62 @@
+//! Stopping a server: what has begun is finished, the rest is refused.
+
+use rustix::process::Signal;
+use wirepath_tests::Serve;
+use wirepath_tests::http::request;
+
+#[test]
+fn a_request_in_flight_is_answered_before_the_end() {
+    let lab = lab!("a_request_in_flight_is_answered_before_the_end");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Serve::new(&lab).start();
+        let mut client = server.client();
+        client.send(request("GET", "/sleep?ms=500"));
+        // Asked later and answered: so that one is being handled.
+        server.check_alive();
+        server.daemon().signal(signal);
+        let reply = client.reply().expect("the reply comes all the same");
+        assert_eq!(reply.status, 200);
+        assert_eq!(client.rest().unwrap(), b"");
+        let (status, printed) = server.daemon().wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {printed}");
+    }
+}
+
+#[test]
+fn idle_connections_do_not_hold_it_up() {
+    let lab = lab!("idle_connections_do_not_hold_it_up");
+    let mut server = Serve::new(&lab).start();
+    let mut idle: Vec<_> = (0..50).map(|_| server.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").status, 200);
+    }
+    server.daemon().signal(Signal::TERM);
+    for client in &mut idle {
+        assert_eq!(client.rest().unwrap(), b"");
+    }
+    let (status, printed) = server.daemon().wait();
+    assert_eq!(status.code(), Some(0), "{printed}");
+}
+
+#[test]
+fn totals_are_printed_at_the_end() {
+    let lab = lab!("totals_are_printed_at_the_end");
+    let server = Serve::new(&lab).start();
+    for _ in 0..37 {
+        server.check_alive();
+    }
+    let (status, printed) = server.stop();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    assert!(printed.contains("37"), "37 requests were served: {printed}");
+}
+
+#[test]
+fn the_tap_can_be_used_again_at_once() {
+    let lab = lab!("the_tap_can_be_used_again_at_once");
+    for _ in 0..3 {
+        let server = Serve::new(&lab).start();
+        server.check_alive();
+        let (status, printed) = server.stop();
+        assert_eq!(status.code(), Some(0), "{printed}");
+    }
+}
