@@ -30,7 +30,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats, moment};
 
 #[cfg(test)]
 mod tests;
@@ -408,7 +408,7 @@ impl<Q: Queue> Queue for Capture<Q> {
         let mut offered = std::mem::take(&mut self.offered);
         let before = frames.len();
         for frame in frames.iter().take(BURST_FRAMES) {
-            offered.push(self.copy(Direction::Out, now, frame));
+            offered.push(self.copy(Direction::Out, moment(now), frame));
         }
         let result = self.queue.tx_burst(now, frames);
         let taken = before - frames.len();
