@@ -1,18 +1,42 @@
-//! A cable: two queues joined in memory.
-//!
-//! What one end sends, the other receives, in order. A frame is copied into
-//! the receiver's pool when it is received, so the ends share no memory but
-//! the wire; when the receiver is slow the wire fills, and the sender's ring is
-//! full, as on a NIC with flow control. An end whose other end was dropped loses
-//! what it sends (`tx_errors`). For tests, simulation, and a demo
+//! Two queues joined in memory: for tests, simulation, and a demonstration
 //! without privileges.
 //!
-//! **Sleeping.** Each end has an eventfd. A busy receiver is not written to: it
-//! says that it is about to sleep ([`Queue::arm`]), then looks at the wire once
-//! more; the sender puts frames on the wire, then looks whether the receiver
-//! sleeps. Both sides put a sequentially consistent fence between their write
-//! and their look, so at least one of them sees the other's write and no frame
-//! waits for a sleeper that nobody wakes.
+//! Each [`CableEnd`] has a pool of its own. [`Queue::kick`] puts frames on the
+//! wire, a bounded queue; the other end copies each into a frame of its pool
+//! and sends the original back on a completion ring, from which the sender
+//! reclaims it. So each pool depends only on its own end, and `nic.rx` (put on
+//! the wire) and `nic.done` (taken by the peer) are real times.
+//!
+//! A frame counts against the sender's ring from `tx_burst` until it is
+//! reclaimed. That bounds wire and completion ring by the same number, so that
+//! neither can be found full.
+//!
+//! # Waking without syscalls
+//!
+//! The wake-up is an eventfd that a sender writes only when the receiver armed
+//! it. The race is that of any sleeper:
+//!
+//! ```text
+//! receiver (arm)              sender (kick)
+//!   armed = true                push frames
+//!   fence                       fence
+//!   wire empty? sleep           armed? clear it, write the eventfd
+//! ```
+//!
+//! With both fences sequentially consistent, at least one side sees the other's
+//! store: either the receiver finds the frame and does not sleep, or the
+//! sender finds `armed` and writes. A sender that met a full ring waits for
+//! completions in the same way with `wants_room`.
+//!
+//! An eventfd holds the number of writes since the last read. The owner knows
+//! how many it is owed (each flag that it set and finds cleared is one) and
+//! reads until it has them all. Otherwise a write that comes late, after its
+//! flag was seen cleared, would leave the fd readable for ever.
+//!
+//! # When an end is dropped
+//!
+//! It is a cable pulled out: the other end goes on, receives what was already
+//! on the wire, and what it sends is dropped and counted as `tx_down`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,28 +47,37 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::clock::{self, Nanos};
-use crate::frame::{Frame, FramePool, PoolError, SegmentTag};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
-use crate::trace::{self, Event, Stage};
+use crate::clock::Nanos;
+use crate::frame::{Frame, FramePool, PoolError};
+use crate::ring::{
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
+    trace,
+};
+use crate::trace::Stage;
+
+#[cfg(test)]
+mod tests;
 
 /// How to make a cable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CableOptions {
-    /// The largest IP packet that it carries, bytes.
+    /// The name of the cable; its ends are called `NAME a` and `NAME b`.
+    pub name: String,
+    /// The largest IP packet that a frame may carry, in bytes.
     pub mtu: usize,
-    /// Frames that are on the wire at most, each way.
-    pub wire_frames: usize,
-    /// Frames of each end's pool.
+    /// Frames that an end may have sent and not reclaimed.
+    pub ring_frames: usize,
+    /// Slots of each end's pool.
     pub slots: u32,
 }
 
 impl Default for CableOptions {
     fn default() -> CableOptions {
         CableOptions {
+            name: "cable".to_owned(),
             mtu: 1500,
-            wire_frames: 256,
-            slots: 1024,
+            ring_frames: 256,
+            slots: 2048,
         }
     }
 }
@@ -53,98 +86,173 @@ impl Default for CableOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CableError {
-    /// No memory for an end's frames.
+    /// A ring of no frames, or frames longer than a slot can be.
+    #[error(
+        "a cable with rings of {ring_frames} frames and an MTU of {mtu} makes no sense: rings hold at least one frame, and frames at most 64 KiB with their header"
+    )]
+    Shape {
+        /// Ring length asked for.
+        ring_frames: usize,
+        /// MTU asked for, in bytes.
+        mtu: usize,
+    },
+    /// A pool could not be made.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// No eventfd: the process has too many descriptors.
+    /// The wake-up could not be made.
     #[error("cannot make an eventfd for a cable")]
     Wakeup(#[source] io::Error),
 }
 
-/// A frame on the wire and when it came there.
+/// A frame on the wire, and when it was put there.
 struct OnWire {
     frame: Frame,
     at: Nanos,
 }
 
-/// One direction.
-struct Wire {
-    frames: ArrayQueue<OnWire>,
-    /// What the sender is told of frames that were taken off, for its trace.
-    done: ArrayQueue<(SegmentTag, u32, Nanos)>,
-    /// The receiver sleeps or is about to.
-    asleep: AtomicBool,
-    /// Readable while the receiver is to be woken.
+/// What an end shares with its peer: the wire towards it, the completions of
+/// what it sent, and its wake-up.
+struct Port {
+    /// Frames towards this end.
+    wire: ArrayQueue<OnWire>,
+    /// Frames that this end sent and the peer took, with the time of that.
+    done: ArrayQueue<OnWire>,
+    /// This end sleeps, or is about to.
+    armed: AtomicBool,
+    /// This end met a full ring.
+    wants_room: AtomicBool,
     wakeup: OwnedFd,
+    /// This end exists.
+    alive: AtomicBool,
 }
 
-impl Wire {
-    fn new(options: &CableOptions) -> Result<Arc<Wire>, CableError> {
-        let wakeup = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-            .map_err(|e| CableError::Wakeup(e.into()))?;
-        let len = options.wire_frames.max(1);
-        Ok(Arc::new(Wire {
-            frames: ArrayQueue::new(len),
-            done: ArrayQueue::new(2 * len),
-            asleep: AtomicBool::new(false),
+impl Port {
+    fn new(ring_frames: usize) -> Result<Port, CableError> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wakeup = eventfd(0, flags).map_err(|e| CableError::Wakeup(e.into()))?;
+        Ok(Port {
+            wire: ArrayQueue::new(ring_frames),
+            done: ArrayQueue::new(ring_frames),
+            armed: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
             wakeup,
-        }))
+            alive: AtomicBool::new(true),
+        })
     }
 
-    /// Wakes the receiver if it sleeps.
-    fn wake(&self) {
-        // After the frames were put on the wire; pairs with the fence of `arm`.
+    /// Wakes this end if `flag` is set, and clears the flag. Called by the peer
+    /// after it changed what this end waits for.
+    fn wake_if(&self, flag: &AtomicBool) {
+        // Pairs with the fence in `arm`: see the module.
         fence(Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::Relaxed) {
-            // A full counter is readable already, and nothing else can fail.
+        if flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::AcqRel) {
+            // Only a counter near u64::MAX refuses a write, and there is one
+            // write for each flag set.
             let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
         }
     }
 }
 
-/// One end of a cable.
-pub struct CableEnd {
-    info: QueueInfo,
-    pool: FramePool,
-    rx: Arc<Wire>,
-    tx: Arc<Wire>,
-    kick_due: bool,
-    /// Frames that the next kick tells of, kept while tracing.
-    unkicked: Vec<(SegmentTag, usize)>,
-    stats: RingStats,
-}
-
-/// Makes a cable and gives its two ends.
+/// Two queues joined in memory: what one sends the other receives.
 ///
 /// # Errors
-/// [`CableError`].
+/// See [`CableError`].
 pub fn cable(options: CableOptions) -> Result<(CableEnd, CableEnd), CableError> {
-    let (there, back) = (Wire::new(&options)?, Wire::new(&options)?);
-    let end = |name: &str, rx: &Arc<Wire>, tx: &Arc<Wire>| -> Result<CableEnd, CableError> {
-        let slot_len = (options.mtu + 18).next_power_of_two().max(2048);
+    let CableOptions {
+        name,
+        mtu,
+        ring_frames,
+        slots,
+    } = options;
+    let longest = mtu.saturating_add(ETHERNET_HEADER + VLAN_TAG);
+    if ring_frames == 0 || longest > 65536 {
+        return Err(CableError::Shape { ring_frames, mtu });
+    }
+    let slot_len = longest.next_power_of_two().max(2048);
+    let (a, b) = (
+        Arc::new(Port::new(ring_frames)?),
+        Arc::new(Port::new(ring_frames)?),
+    );
+    let end = |side: char, own: &Arc<Port>, peer: &Arc<Port>| -> Result<CableEnd, CableError> {
         Ok(CableEnd {
             info: QueueInfo {
-                name: format!("cable end {name}"),
-                mtu: options.mtu,
+                name: format!("{name} {side}"),
+                mtu,
                 sees_nic_rx: true,
                 sees_nic_done: true,
             },
-            pool: FramePool::new(options.slots, slot_len, options.slots / 4)?,
-            rx: rx.clone(),
-            tx: tx.clone(),
-            kick_due: false,
-            unkicked: Vec::new(),
+            pool: FramePool::new(slots, slot_len, slots / 4)?,
+            own: own.clone(),
+            peer: peer.clone(),
+            ring_frames,
+            tx: VecDeque::with_capacity(ring_frames),
+            in_flight: 0,
             stats: RingStats::default(),
+            met_full_ring: false,
+            armed: false,
+            wants_room: false,
+            owed: 0,
         })
     };
-    Ok((end("a", &back, &there)?, end("b", &there, &back)?))
+    Ok((end('a', &a, &b)?, end('b', &b, &a)?))
 }
 
-/// Emits an event of a frame that carries bytes of a flow.
-fn trace_tag(stage: Stage, at: Nanos, tag: SegmentTag, frame_len: usize) {
-    if tag.flow != 0 {
-        let event = Event::new(at, stage, tag.flow);
-        trace::emit(event.bytes(tag.offset, tag.len as usize).frame(frame_len));
+/// One end of a [`cable`].
+pub struct CableEnd {
+    info: QueueInfo,
+    pool: FramePool,
+    own: Arc<Port>,
+    peer: Arc<Port>,
+    ring_frames: usize,
+    /// Frames in the TX ring that were not kicked.
+    tx: VecDeque<Frame>,
+    /// Frames on the wire and in the completion ring.
+    in_flight: usize,
+    stats: RingStats,
+    /// The last `tx_burst` left frames for want of room.
+    met_full_ring: bool,
+    /// Which of the port's flags this end set and did not take back.
+    armed: bool,
+    wants_room: bool,
+    /// Writes to the eventfd that were made, or are about to be, and not read.
+    owed: u64,
+}
+
+impl CableEnd {
+    /// Copies a frame off the wire into one of this end's; none when it is no
+    /// Ethernet frame or does not fit.
+    fn receive(now: Nanos, sent: &OnWire, mut into: Frame) -> Option<Frame> {
+        if sent.frame.len() < ETHERNET_HEADER || !into.fill(&sent.frame) {
+            return None;
+        }
+        into.meta.rx_at = Some(sent.at);
+        into.meta.polled_at = moment(now);
+        into.meta.offload = sent.frame.meta.offload;
+        Some(into)
+    }
+
+    /// Takes back the flags that this end set and the peer left, and reads off
+    /// the eventfd what the peer wrote for the others.
+    fn settle(&mut self) {
+        let port = &*self.own;
+        for (set, flag) in [
+            (&mut self.armed, &port.armed),
+            (&mut self.wants_room, &port.wants_room),
+        ] {
+            if std::mem::take(set) && !flag.swap(false, Ordering::AcqRel) {
+                self.owed += 1;
+            }
+        }
+        if self.owed > 0 {
+            let mut count = [0; 8];
+            if rustix::io::read(&port.wakeup, &mut count) == Ok(8) {
+                self.owed -= u64::from_ne_bytes(count);
+            }
+        }
+    }
+
+    fn peer_is_gone(&self) -> bool {
+        !self.peer.alive.load(Ordering::Acquire)
     }
 }
 
@@ -158,99 +266,100 @@ impl Queue for CableEnd {
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
-        self.rx.asleep.store(false, Ordering::Relaxed);
-        let mut taken = 0;
-        while taken < BURST_FRAMES {
-            let Some(mut frame) = self.pool.take_rx() else {
+        let (mut seen, mut taken) = (0, 0);
+        while seen < BURST_FRAMES {
+            let Some(into) = self.pool.take_rx() else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
-            let Some(OnWire { frame: sent, at }) = self.rx.frames.pop() else {
+            let Some(sent) = self.own.wire.pop() else {
+                self.settle();
                 break;
             };
-            let fits = frame.fill(&sent);
-            if trace::enabled() {
-                let done = (sent.meta.tag, sent.len() as u32, clock::now());
-                self.rx.done.force_push(done);
-            }
-            if !fits || frame.len() < 14 {
+            seen += 1;
+            if let Some(frame) = CableEnd::receive(now, &sent, into) {
+                self.stats.rx_frames += 1;
+                self.stats.rx_bytes += frame.len() as u64;
+                frames.push(frame);
+                taken += 1;
+            } else {
                 self.stats.rx_bad_len += 1;
-                continue;
             }
-            frame.meta.rx_at = Some(at);
-            frame.meta.polled_at = if trace::enabled() { clock::now() } else { now };
-            self.stats.rx_frames += 1;
-            self.stats.rx_bytes += frame.len() as u64;
-            frames.push(frame);
-            taken += 1;
+            let frame = sent.frame;
+            // Never full: it holds as many frames as may be in flight.
+            let at = moment(now);
+            let _ = self.peer.done.push(OnWire { frame, at });
+        }
+        if seen > 0 {
+            self.peer.wake_if(&self.peer.wants_room);
         }
         Ok(taken)
     }
 
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
-        if Arc::strong_count(&self.tx) == 1 {
-            // Unplugged: what is sent is lost.
-            let lost = frames.len().min(BURST_FRAMES);
-            frames.drain(..lost);
-            self.stats.tx_errors += lost as u64;
-            return Ok(lost);
-        }
-        let mut taken = 0;
-        while taken < BURST_FRAMES {
-            let Some(frame) = frames.pop_front() else {
-                break;
-            };
-            let (tag, len) = (frame.meta.tag, frame.len());
-            let at = if trace::enabled() { clock::now() } else { now };
-            if let Err(OnWire { frame, .. }) = self.tx.frames.push(OnWire { frame, at }) {
-                frames.push_front(frame);
-                self.stats.tx_ring_full += 1;
-                break;
-            }
-            trace_tag(Stage::NicTx, at, tag, len);
-            if trace::enabled() {
-                self.unkicked.push((tag, len));
-            }
-            self.stats.tx_frames += 1;
-            self.stats.tx_bytes += len as u64;
-            self.kick_due = true;
-            taken += 1;
-        }
+        self.reclaim(now);
+        let room = self.ring_frames - self.tx.len() - self.in_flight;
+        let taken = move_to_ring(now, &mut self.tx, room, frames, &mut self.stats);
+        self.met_full_ring = taken == room && !frames.is_empty();
         Ok(taken)
     }
 
-    fn kick(&mut self, _: Nanos) -> io::Result<()> {
-        if std::mem::take(&mut self.kick_due) {
-            self.stats.kicks += 1;
-            self.tx.wake();
-            for (tag, len) in self.unkicked.drain(..) {
-                trace_tag(Stage::DriverKick, clock::now(), tag, len);
-            }
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        if self.tx.is_empty() {
+            return Ok(());
         }
+        self.stats.kicks += 1;
+        if self.peer_is_gone() {
+            self.stats.tx_down += self.tx.len() as u64;
+            self.tx.clear();
+            return Ok(());
+        }
+        while let Some(frame) = self.tx.pop_front() {
+            let at = moment(now);
+            trace(at, Stage::DriverKick, &frame);
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.len() as u64;
+            self.in_flight += 1;
+            let pushed = self.peer.wire.push(OnWire { frame, at });
+            assert!(
+                pushed.is_ok(),
+                "the wire holds as many frames as may be in flight"
+            );
+        }
+        self.peer.wake_if(&self.peer.armed);
         Ok(())
     }
 
-    fn reclaim(&mut self, _: Nanos) -> usize {
+    fn reclaim(&mut self, _now: Nanos) -> usize {
         let mut taken = 0;
-        while let Some((tag, len, at)) = self.tx.done.pop() {
-            trace_tag(Stage::NicDone, at, tag, len as usize);
+        while let Some(done) = self.own.done.pop() {
+            trace(done.at, Stage::NicDone, &done.frame);
             taken += 1;
         }
+        // What lies on the wire to an end that is gone will not be taken.
+        while self.peer_is_gone() && self.peer.wire.pop().is_some() {
+            taken += 1;
+        }
+        self.in_flight -= taken;
         taken
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.rx.wakeup.as_fd())
+        Some(self.own.wakeup.as_fd())
     }
 
     fn arm(&mut self) -> bool {
-        let mut count = [0; 8];
-        // Nothing to take back is as good.
-        let _ = rustix::io::read(&self.rx.wakeup, &mut count);
-        self.rx.asleep.store(true, Ordering::Relaxed);
-        // Before the look; pairs with the fence of `wake`.
+        self.settle();
+        let port = &*self.own;
+        self.armed = true;
+        port.armed.store(true, Ordering::Relaxed);
+        if self.met_full_ring {
+            self.wants_room = true;
+            port.wants_room.store(true, Ordering::Relaxed);
+        }
+        // Pairs with the fence in `wake_if`: see the module.
         fence(Ordering::SeqCst);
-        !self.rx.frames.is_empty()
+        !port.wire.is_empty() || (self.met_full_ring && !port.done.is_empty())
     }
 
     fn stats(&self) -> RingStats {
@@ -258,143 +367,8 @@ impl Queue for CableEnd {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::region::PAGE;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    const NOW: Nanos = Nanos(1);
-
-    fn send(end: &mut CableEnd, bytes: &[u8]) -> usize {
-        let mut frame = end.pool.take_tx().expect("a frame to send");
-        assert!(frame.fill(bytes));
-        let mut frames = VecDeque::from([frame]);
-        end.tx_burst(NOW, &mut frames).unwrap();
-        end.kick(NOW).unwrap();
-        1 - frames.len()
-    }
-
-    fn receive(end: &mut CableEnd) -> Vec<Vec<u8>> {
-        let mut frames = Vec::new();
-        while end.rx_burst(NOW, &mut frames).unwrap() > 0 {}
-        frames.iter().map(|f| f.to_vec()).collect()
-    }
-
-    fn is_readable(end: &CableEnd) -> bool {
-        let fd = end.wakeup().expect("a cable has a wakeup");
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        )
-        .unwrap()
-            > 0
-    }
-
-    #[test]
-    fn frames_cross_in_order_and_go_back_to_their_pools() {
-        let (mut a, mut b) = cable(CableOptions::default()).unwrap();
-        for i in 0..100u8 {
-            assert_eq!(send(&mut a, &[i; 60]), 1);
-        }
-        let got = receive(&mut b);
-        assert_eq!(got, (0..100u8).map(|i| vec![i; 60]).collect::<Vec<_>>());
-        assert_eq!(a.pool.free(), a.pool.slots());
-        assert_eq!((a.stats().tx_frames, b.stats().rx_frames), (100, 100));
-        assert_eq!(a.stats().tx_bytes, b.stats().rx_bytes);
-    }
-
-    #[test]
-    fn a_full_wire_is_reported_and_keeps_the_frame() {
-        let options = CableOptions {
-            wire_frames: 2,
-            ..CableOptions::default()
-        };
-        let (mut a, mut b) = cable(options).unwrap();
-        assert_eq!((0..3).map(|_| send(&mut a, &[7; 60])).sum::<usize>(), 2);
-        assert_eq!(a.stats().tx_ring_full, 1);
-        assert_eq!(receive(&mut b).len(), 2);
-        assert_eq!(send(&mut a, &[7; 60]), 1);
-    }
-
-    #[test]
-    fn a_frame_too_short_for_a_header_is_counted() {
-        let (mut a, mut b) = cable(CableOptions::default()).unwrap();
-        send(&mut a, &[1; 13]);
-        assert!(receive(&mut b).is_empty());
-        assert_eq!(b.stats().rx_bad_len, 1);
-    }
-
-    #[test]
-    fn only_a_sleeper_is_woken() {
-        let (mut a, mut b) = cable(CableOptions::default()).unwrap();
-        send(&mut a, &[1; 60]);
-        assert!(!is_readable(&b), "awake: no system call for it");
-        assert!(b.arm(), "a frame waits already");
-        receive(&mut b);
-        assert!(!b.arm());
-        send(&mut a, &[2; 60]);
-        assert!(is_readable(&b));
-        receive(&mut b);
-        assert!(!b.arm() && !is_readable(&b));
-    }
-
-    #[test]
-    fn an_unplugged_end_loses_what_it_sends() {
-        let (mut a, b) = cable(CableOptions {
-            slots: 4,
-            ..CableOptions::default()
-        })
-        .unwrap();
-        drop(b);
-        for _ in 0..PAGE {
-            send(&mut a, &[1; 60]);
-        }
-        assert_eq!(a.stats().tx_errors, PAGE as u64);
-        assert_eq!(a.pool.free(), 4);
-    }
-
-    #[test]
-    fn no_frame_waits_for_a_sleeper_that_nobody_wakes() {
-        const FRAMES: usize = 20_000;
-        let (mut a, mut b) = cable(CableOptions::default()).unwrap();
-        let receiver = std::thread::spawn(move || {
-            let (mut got, mut frames) = (0, Vec::new());
-            while got < FRAMES {
-                frames.clear();
-                let taken = b.rx_burst(NOW, &mut frames).unwrap();
-                got += taken;
-                if taken == 0 && !b.arm() {
-                    let fd = b.wakeup().expect("a cable has a wakeup");
-                    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-                    let limit = Timespec {
-                        tv_sec: 10,
-                        tv_nsec: 0,
-                    };
-                    assert_eq!(
-                        poll(&mut fds, Some(&limit)).unwrap(),
-                        1,
-                        "after {got} frames"
-                    );
-                }
-            }
-        });
-        let mut sent = 0;
-        while sent < FRAMES {
-            match a.pool.take_tx() {
-                Some(mut frame) => {
-                    assert!(frame.fill(&[5; 60]));
-                    let mut frames = VecDeque::from([frame]);
-                    sent += a.tx_burst(NOW, &mut frames).unwrap();
-                    a.kick(NOW).unwrap();
-                }
-                None => std::thread::yield_now(),
-            }
-        }
-        receiver.join().unwrap();
+impl Drop for CableEnd {
+    fn drop(&mut self) {
+        self.own.alive.store(false, Ordering::Release);
     }
 }

@@ -15,11 +15,18 @@ pub mod cable;
 pub mod capture;
 pub mod clock;
 mod frame;
+pub mod impair;
 pub mod region;
 mod ring;
 pub mod tap;
 pub mod trace;
 
+pub use cable::{CableEnd, CableError, CableOptions, cable};
+pub use capture::{
+    Capture, CaptureError, CaptureFile, CaptureOptions, CaptureStats, CaptureSummary,
+};
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};
+pub use impair::{Impair, ImpairOptions, ImpairStats, Impairment};
 pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+pub use tap::{Tap, TapError, TapOptions};

@@ -4,12 +4,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
+use crate::trace::{Event, Stage, emit, enabled};
 
 /// Frames that one call moves at most. Bounds the time that a shard spends
 /// between two looks at anything else.
 pub const BURST_FRAMES: usize = 64;
+
+/// Bytes of an Ethernet header without a VLAN tag (IEEE 802.3 §3.1.1): the
+/// shortest thing that is a frame.
+pub(crate) const ETHERNET_HEADER: usize = 14;
+
+/// Bytes that a VLAN tag adds (IEEE 802.1Q §9.3).
+pub(crate) const VLAN_TAG: usize = 4;
 
 /// What does not change about a queue.
 #[derive(Clone, Debug)]
@@ -26,25 +34,37 @@ pub struct QueueInfo {
     pub sees_nic_done: bool,
 }
 
-/// What a queue has done since it was made. Every frame that it was given ends
-/// in exactly one of the counters of its direction.
+/// What a queue has done since it was made.
+///
+/// Every frame ends in exactly one counter of its direction: `rx_frames`,
+/// `rx_bad_len` or `rx_impaired`; `tx_frames`, `tx_errors`, `tx_down` or
+/// `tx_impaired`. The other counters count bytes and occasions, not frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingStats {
     /// Frames handed up.
     pub rx_frames: u64,
     /// Bytes handed up.
     pub rx_bytes: u64,
-    /// Received frames dropped because the pool had no frame for them.
+    /// Times that receiving stopped because the pool had no frame. The frames
+    /// stay where they are and are received once there is one.
     pub rx_no_frame: u64,
     /// Received frames dropped because they did not fit a frame, or were too
     /// short for an Ethernet header.
     pub rx_bad_len: u64,
+    /// Received frames that an [`crate::Impair`] lost, on purpose or because it
+    /// held too many.
+    pub rx_impaired: u64,
     /// Frames that the device took.
     pub tx_frames: u64,
     /// Bytes that the device took.
     pub tx_bytes: u64,
-    /// Frames that the device refused for good (each such refusal, once).
+    /// Frames that the device refused for good.
     pub tx_errors: u64,
+    /// Frames dropped because the link is down: a TAP that is not up, a cable
+    /// whose other end is gone.
+    pub tx_down: u64,
+    /// Frames to send that an [`crate::Impair`] lost on purpose.
+    pub tx_impaired: u64,
     /// Times that the TX ring took fewer frames than it was offered.
     pub tx_ring_full: u64,
     /// Times that the device was told of frames to send.
@@ -101,11 +121,85 @@ pub trait Queue: Send {
         false
     }
 
-    /// When a frame that the queue itself holds back (delay, replay) is due.
+    /// When a frame that the queue itself holds back (delay, replay, a device
+    /// that was busy) is due. The owner then calls `rx_burst`, whose first act
+    /// is to send what is due.
     fn next_event(&self) -> Option<Nanos> {
         None
     }
 
     /// What the queue has done since it was made.
     fn stats(&self) -> RingStats;
+}
+
+impl<Q: Queue + ?Sized> Queue for Box<Q> {
+    fn info(&self) -> &QueueInfo {
+        (**self).info()
+    }
+    fn pool(&self) -> &FramePool {
+        (**self).pool()
+    }
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        (**self).rx_burst(now, frames)
+    }
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        (**self).tx_burst(now, frames)
+    }
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        (**self).kick(now)
+    }
+    fn reclaim(&mut self, now: Nanos) -> usize {
+        (**self).reclaim(now)
+    }
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        (**self).wakeup()
+    }
+    fn arm(&mut self) -> bool {
+        (**self).arm()
+    }
+    fn next_event(&self) -> Option<Nanos> {
+        (**self).next_event()
+    }
+    fn stats(&self) -> RingStats {
+        (**self).stats()
+    }
+}
+
+/// Moves frames from the front of `offered` to the back of `ring`, up to
+/// [`BURST_FRAMES`] and while `room` lasts, and says how many: what
+/// [`Queue::tx_burst`] does for a device whose TX ring is a list in memory.
+/// Emits `nic.tx` for those that carry part of a stream.
+pub(crate) fn move_to_ring(
+    now: Nanos,
+    ring: &mut VecDeque<Frame>,
+    room: usize,
+    offered: &mut VecDeque<Frame>,
+    stats: &mut RingStats,
+) -> usize {
+    let wanted = offered.len().min(BURST_FRAMES);
+    let taken = wanted.min(room);
+    stats.tx_ring_full += u64::from(taken < wanted);
+    for frame in offered.drain(..taken) {
+        trace(moment(now), Stage::NicTx, &frame);
+        ring.push_back(frame);
+    }
+    taken
+}
+
+/// The time to note for something that happens now: `now`, the time of the
+/// turn, is good enough to go by, but events that a trace tells apart within a
+/// turn need a clock read each.
+pub(crate) fn moment(now: Nanos) -> Nanos {
+    if enabled() { clock::now() } else { now }
+}
+
+/// Emits `stage` for a frame that carries part of a stream.
+pub(crate) fn trace(at: Nanos, stage: Stage, frame: &Frame) {
+    let tag = frame.meta.tag;
+    if tag.flow != 0 {
+        let mut event = Event::new(at, stage, tag.flow).frame(frame.len());
+        event.offset = tag.offset;
+        event.len = tag.len;
+        emit(event);
+    }
 }

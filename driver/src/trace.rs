@@ -317,7 +317,8 @@ fn emit_slow(mut event: Event) {
     if event.actor == Actor::default() {
         event.actor = ACTOR.with(Cell::get);
     }
-    RING.with(|ring| {
+    // A thread that is ending has no ring any more, and its last events are lost.
+    let _ = RING.try_with(|ring| {
         let ring = ring.get_or_init(|| {
             let ring = Arc::new(Ring::new(CAPACITY.load(Ordering::Relaxed)));
             rings().push(ring.clone());

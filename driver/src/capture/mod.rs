@@ -1,275 +1,384 @@
-//! Capture: what crosses a queue, as pcapng (draft-ietf-opsawg-pcapng).
+//! A pcapng capture of what crosses a queue, both ways, that never blocks it.
 //!
-//! [`CaptureFile::wrap`] puts a [`Capture`] around a queue. The path only
-//! copies a frame into a buffer that was taken from a bounded stock and hands
-//! it to the writer's thread; when the stock is empty, because the disk or the
-//! pipe is slow, the frame is left out of the file and counted. The path never
-//! waits for the file.
+//! [`Capture`] wraps a queue, copies each frame into a pooled buffer and pushes
+//! it on a bounded lock-free queue; the thread of a [`CaptureFile`] writes
+//! them to the file. Where there is no buffer, or the queue holds too many
+//! bytes, the frame is left out of the capture and counted: in the next frame's
+//! `epb_dropcount`, in the interface's `isb_ifdrop`, and in [`CaptureStats`].
+//! The path itself is never slowed by more than a copy: it takes no lock, makes
+//! no system call but to wake the writer when a quarter of the queue is full,
+//! and allocates only for a frame longer than a buffer.
 //!
-//! Times are nanoseconds and the file says so (`if_tsresol`). Direction is in
-//! each packet's flags. The statistics block at the end says how many frames
-//! crossed and how many of them are not in the file.
-
-mod writer;
+//! Several queues can share a file, an interface of it each. Times are
+//! nanoseconds: of a received frame when it came into the ring, or when it was
+//! polled where the device cannot tell; of a sent frame when it entered the TX
+//! ring. The wall clock is read once, when the capture starts, so that times do
+//! not run backwards with it. Frames of several queues are in the file in the
+//! order in which they were queued, which may differ a little from that of their
+//! times.
+//!
+//! Format: draft-ietf-opsawg-pcapng.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats, moment};
 
-/// How to capture.
+#[cfg(test)]
+mod tests;
+mod writer;
+
+/// Bytes that a buffer holds without growing: any frame of an MTU of 1500.
+const BUFFER_BYTES: usize = 2048;
+
+/// What a capture keeps, and how much of it at once.
 #[derive(Clone, Copy, Debug)]
 pub struct CaptureOptions {
-    /// Bytes of a frame that are kept at most.
+    /// Bytes of a frame to keep; what is longer is cut, with its length noted.
     pub snap_len: usize,
-    /// Frames of one queue that wait for the file at most; each takes a buffer of
-    /// the frame's length, up to the snap length.
+    /// Frames that may wait for the writer.
     pub waiting_frames: usize,
+    /// Bytes that may wait for the writer.
+    pub waiting_bytes: usize,
 }
 
 impl Default for CaptureOptions {
     fn default() -> CaptureOptions {
         CaptureOptions {
-            snap_len: 65_536,
-            waiting_frames: 8_192,
+            snap_len: 65_535,
+            waiting_frames: 8192,
+            waiting_bytes: 32 << 20,
         }
     }
 }
 
-/// Why a capture could not start, or is not whole.
+/// Why there is no capture, or not all of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// The writer's thread could not start.
-    #[error("cannot start the capture's writer")]
+    /// The writer thread could not be started.
+    #[error("cannot start the capture's writer thread")]
     Thread(#[source] io::Error),
-    /// Writing failed; what came before is in the file.
-    #[error("writing stopped after {} frames, {} were left out: {reason}", summary.written, summary.left_out)]
+    /// Writing failed, and the capture ends there.
+    #[error("writing stopped after {} frames, and {} were left out", summary.written, summary.left_out)]
     Write {
-        /// What the file holds.
+        /// What is in the file and what is not.
         summary: CaptureSummary,
         /// What the system said.
-        reason: String,
+        source: io::Error,
     },
 }
 
-/// How much of the traffic a capture holds.
+/// What a capture has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureStats {
+    /// Frames that crossed the wrapped queues.
+    pub seen: u64,
+    /// Frames in the file for certain: those since the last flush are not.
+    pub written: u64,
+    /// Bytes of them.
+    pub written_bytes: u64,
+    /// Frames left out: no room for them to wait, or writing had failed.
+    pub left_out: u64,
+    /// Whether writing failed, so that the capture ends early.
+    pub failed: bool,
+}
+
+/// What a finished capture holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureSummary {
     /// Frames in the file.
     pub written: u64,
+    /// Bytes of frames in the file.
+    pub written_bytes: u64,
     /// Frames that crossed and are not in the file.
     pub left_out: u64,
 }
 
+/// Which way a frame went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
-    Received,
-    Sent,
+    In,
+    Out,
 }
 
-/// A copy of a frame on its way to the file.
-struct Packet {
-    at: Nanos,
+/// A frame on its way to the writer.
+struct Record {
+    interface: u32,
     direction: Direction,
+    at: Nanos,
+    /// Bytes of the whole frame.
     original_len: usize,
+    /// Frames left out between the last one of this interface and this.
+    left_out_before: u64,
     bytes: Vec<u8>,
 }
 
-/// What one queue and the writer share.
-struct Lane {
+/// One captured queue.
+struct Interface {
     name: String,
-    snap_len: usize,
-    /// Buffers for the path to fill.
-    stock: ArrayQueue<Packet>,
-    /// Copies for the writer, in order. As long as the stock, so never full.
-    copies: ArrayQueue<Packet>,
-    crossed: AtomicU64,
+    since: Nanos,
+    seen: AtomicU64,
+    written: AtomicU64,
+    written_bytes: AtomicU64,
     left_out: AtomicU64,
 }
 
-impl Lane {
-    fn new(name: String, options: &CaptureOptions) -> Lane {
-        let len = options.waiting_frames.max(1);
-        let stock = ArrayQueue::new(len);
-        for _ in 0..len {
-            let empty = Packet {
-                at: Nanos::ZERO,
-                direction: Direction::Received,
-                original_len: 0,
-                bytes: Vec::new(),
-            };
-            assert!(
-                stock.push(empty).is_ok(),
-                "the stock has room for what it is made of"
-            );
-        }
-        Lane {
+impl Interface {
+    fn new(name: String) -> Interface {
+        Interface {
             name,
-            snap_len: options.snap_len,
-            stock,
-            copies: ArrayQueue::new(len),
-            crossed: AtomicU64::new(0),
+            since: clock::now(),
+            seen: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
         }
     }
-
-    /// A copy of `frame`, when there is a buffer for it.
-    fn copy(&self, at: Nanos, direction: Direction, frame: &[u8]) -> Option<Packet> {
-        let mut packet = self.stock.pop()?;
-        packet.at = at;
-        packet.direction = direction;
-        packet.original_len = frame.len();
-        packet.bytes.clear();
-        packet
-            .bytes
-            .extend_from_slice(&frame[..frame.len().min(self.snap_len)]);
-        Some(packet)
-    }
-
-    /// Counts a frame that crossed, and gives its copy to the writer.
-    fn crossed(&self, copy: Option<Packet>) {
-        self.crossed.fetch_add(1, Ordering::Relaxed);
-        let kept = copy.is_some_and(|packet| self.copies.push(packet).is_ok());
-        if !kept {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes back the buffer of a copy that is not needed.
-    fn restock(&self, packet: Packet) {
-        // Lost only if there were more buffers than the stock holds.
-        let _ = self.stock.push(packet);
-    }
 }
 
-/// What the path, the handle and the writer share.
-#[derive(Default)]
+/// What the path, the writer and the handle share.
 struct Shared {
-    lanes: Mutex<Vec<Arc<Lane>>>,
-    stop: AtomicBool,
+    snap_len: usize,
+    waiting_bytes_max: usize,
+    wall_offset_ns: u64,
+    records: ArrayQueue<Record>,
+    buffers: ArrayQueue<Vec<u8>>,
+    /// Bytes in `records`.
+    waiting_bytes: AtomicUsize,
+    /// Never locked on the path.
+    interfaces: Mutex<Vec<Arc<Interface>>>,
+    /// The path is to copy nothing any more.
+    closed: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Shared {
-    fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Lane>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(options: &CaptureOptions) -> Shared {
+        let waiting_frames = options.waiting_frames.max(1);
+        let snap_len = options.snap_len.max(1);
+        let buffer_bytes = BUFFER_BYTES.min(snap_len);
+        let buffers = ArrayQueue::new(waiting_frames);
+        for _ in 0..waiting_frames {
+            let _ = buffers.push(Vec::with_capacity(buffer_bytes));
+        }
+        Shared {
+            snap_len,
+            waiting_bytes_max: options.waiting_bytes,
+            wall_offset_ns: clock::wall_offset_ns(),
+            records: ArrayQueue::new(waiting_frames),
+            buffers,
+            waiting_bytes: AtomicUsize::new(0),
+            interfaces: Mutex::new(Vec::new()),
+            closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    fn interfaces(&self) -> MutexGuard<'_, Vec<Arc<Interface>>> {
+        self.interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer back for the next frame. One that grew for a long frame is
+    /// replaced, so that the pool's memory stays bounded.
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > BUFFER_BYTES {
+            buffer = Vec::with_capacity(BUFFER_BYTES);
+        }
+        buffer.clear();
+        let _ = self.buffers.push(buffer);
+    }
+
+    fn stats(&self) -> CaptureStats {
+        let mut stats = CaptureStats {
+            failed: self.failed.load(Ordering::Relaxed),
+            ..CaptureStats::default()
+        };
+        for interface in self.interfaces().iter() {
+            stats.seen += interface.seen.load(Ordering::Relaxed);
+            stats.written += interface.written.load(Ordering::Relaxed);
+            stats.written_bytes += interface.written_bytes.load(Ordering::Relaxed);
+            stats.left_out += interface.left_out.load(Ordering::Relaxed);
+        }
+        stats
     }
 }
 
-/// A pcapng file that is being written by a thread of its own.
+/// A pcapng file being written. Dropping it finishes the file as
+/// [`CaptureFile::finish`] does, without telling how that went; the wrapped
+/// queues go on without it.
 pub struct CaptureFile {
-    options: CaptureOptions,
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<(u64, io::Result<()>)>>,
+    writer: Option<JoinHandle<io::Result<()>>>,
+    thread: Thread,
 }
 
 impl CaptureFile {
-    /// Starts writing to `sink`, which need not be buffered. What is written
-    /// is flushed whenever no frame waits, and at least every 200 ms.
+    /// Starts a capture that goes to `sink`. It is written to by the writer
+    /// thread only, which may block in it, and buffered.
     ///
     /// # Errors
-    /// [`CaptureError::Thread`]. That `sink` cannot be written shows at
-    /// [`CaptureFile::finish`].
+    /// [`CaptureError::Thread`].
     pub fn start(
         sink: impl Write + Send + 'static,
         options: CaptureOptions,
     ) -> Result<CaptureFile, CaptureError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&options));
         let writer = std::thread::Builder::new()
-            .name("capture".into())
+            .name("wirepath-capture".to_owned())
             .spawn({
                 let shared = shared.clone();
-                let wall_offset_ns = clock::wall_offset_ns();
-                move || writer::run(Box::new(sink), &shared, wall_offset_ns)
+                move || writer::run(&shared, Box::new(sink))
             })
             .map_err(CaptureError::Thread)?;
         Ok(CaptureFile {
-            options,
+            thread: writer.thread().clone(),
             shared,
             writer: Some(writer),
         })
     }
 
+    /// What the capture has done so far.
+    pub fn stats(&self) -> CaptureStats {
+        self.shared.stats()
+    }
+
     /// Captures what crosses `queue` from now on, as an interface of its own.
-    pub fn wrap(&self, queue: Box<dyn Queue>) -> Capture {
-        let lane = Arc::new(Lane::new(queue.info().name.clone(), &self.options));
-        self.shared.lanes().push(lane.clone());
-        let writer = self
-            .writer
-            .as_ref()
-            .expect("taken only at the end")
-            .thread()
-            .clone();
+    pub fn wrap<Q: Queue>(&self, queue: Q) -> Capture<Q> {
+        let interface = Arc::new(Interface::new(queue.info().name.clone()));
+        let mut interfaces = self.shared.interfaces();
+        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
+        interfaces.push(interface.clone());
+        drop(interfaces);
         Capture {
             queue,
-            lane,
-            writer,
-            staged: Vec::with_capacity(BURST_FRAMES),
+            shared: self.shared.clone(),
+            thread: self.thread.clone(),
+            number,
+            interface,
+            left_out: 0,
+            offered: Vec::with_capacity(BURST_FRAMES),
         }
     }
 
-    /// Writes what waits and the statistics, and ends the file. Queues still
-    /// wrapped go on uncaptured, and count.
+    /// Writes what waits and the statistics, and closes the file. What crosses
+    /// the queues from now on is not part of the capture.
     ///
     /// # Errors
-    /// [`CaptureError::Write`] when the file is not whole.
+    /// [`CaptureError::Write`] when writing failed at any time.
     pub fn finish(mut self) -> Result<CaptureSummary, CaptureError> {
-        let (written, outcome) = self.stop();
-        let crossed: u64 = self
-            .shared
-            .lanes()
-            .iter()
-            .map(|l| l.crossed.load(Ordering::Relaxed))
-            .sum();
+        let result = self.close();
+        let stats = self.stats();
         let summary = CaptureSummary {
-            written,
-            left_out: crossed.saturating_sub(written),
+            written: stats.written,
+            written_bytes: stats.written_bytes,
+            left_out: stats.left_out,
         };
-        match outcome {
+        match result {
             Ok(()) => Ok(summary),
-            Err(e) => Err(CaptureError::Write {
-                summary,
-                reason: e.to_string(),
-            }),
+            Err(source) => Err(CaptureError::Write { summary, source }),
         }
     }
 
-    fn stop(&mut self) -> (u64, io::Result<()>) {
+    fn close(&mut self) -> io::Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
         let Some(writer) = self.writer.take() else {
-            return (0, Ok(()));
+            return Ok(());
         };
-        self.shared.stop.store(true, Ordering::Release);
-        writer.thread().unpark();
+        self.thread.unpark();
         writer
             .join()
-            .unwrap_or_else(|_| (0, Err(io::Error::other("the writer panicked"))))
+            .unwrap_or_else(|_| Err(io::Error::other("the writer thread panicked")))
     }
 }
 
 impl Drop for CaptureFile {
     fn drop(&mut self) {
-        // Whoever wants to know how it went calls `finish`.
-        let _ = self.stop();
+        let _ = self.close();
     }
 }
 
 /// A queue whose frames are captured.
-pub struct Capture {
-    queue: Box<dyn Queue>,
-    lane: Arc<Lane>,
-    writer: Thread,
-    staged: Vec<Option<Packet>>,
+pub struct Capture<Q = Box<dyn Queue>> {
+    queue: Q,
+    shared: Arc<Shared>,
+    thread: Thread,
+    number: u32,
+    interface: Arc<Interface>,
+    /// Frames left out since the last one that was not.
+    left_out: u64,
+    /// Copies of frames offered to the TX ring, until it is known which it took.
+    offered: Vec<Option<Record>>,
 }
 
-impl Queue for Capture {
+impl<Q: Queue> Capture<Q> {
+    /// A copy of the frame, or none when there is no room for it.
+    fn copy(&self, direction: Direction, at: Nanos, frame: &[u8]) -> Option<Record> {
+        let shared = &*self.shared;
+        let kept = frame.len().min(shared.snap_len);
+        if shared.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut bytes = shared.buffers.pop()?;
+        let waiting = shared.waiting_bytes.fetch_add(kept, Ordering::Relaxed);
+        if waiting + kept > shared.waiting_bytes_max {
+            self.discard(kept, bytes);
+            return None;
+        }
+        bytes.extend_from_slice(&frame[..kept]);
+        Some(Record {
+            interface: self.number,
+            direction,
+            at,
+            original_len: frame.len(),
+            left_out_before: 0,
+            bytes,
+        })
+    }
+
+    fn discard(&self, kept: usize, buffer: Vec<u8>) {
+        self.shared.waiting_bytes.fetch_sub(kept, Ordering::Relaxed);
+        self.shared.give_back(buffer);
+    }
+
+    /// Gives a frame's copy to the writer, or counts that there is none.
+    fn submit(&mut self, record: Option<Record>) {
+        self.interface.seen.fetch_add(1, Ordering::Relaxed);
+        let Some(mut record) = record else {
+            self.interface.left_out.fetch_add(1, Ordering::Relaxed);
+            self.left_out += 1;
+            return;
+        };
+        record.left_out_before = std::mem::take(&mut self.left_out);
+        // Never full: it holds as many records as there are buffers.
+        let _ = self.shared.records.push(record);
+    }
+
+    fn is_open(&self) -> bool {
+        !self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Wakes the writer before its time when much waits.
+    fn nudge(&self) {
+        let records = &self.shared.records;
+        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        if records.len() > records.capacity() / 4 || bytes > self.shared.waiting_bytes_max / 4 {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl<Q: Queue> Queue for Capture<Q> {
     fn info(&self) -> &QueueInfo {
         self.queue.info()
     }
@@ -280,37 +389,39 @@ impl Queue for Capture {
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         let before = frames.len();
-        let taken = self.queue.rx_burst(now, frames)?;
-        for frame in &frames[before..] {
-            let at = frame.meta.rx_at.unwrap_or(frame.meta.polled_at);
-            self.lane
-                .crossed(self.lane.copy(at, Direction::Received, frame));
+        let result = self.queue.rx_burst(now, frames);
+        if frames.len() > before && self.is_open() {
+            for frame in &frames[before..] {
+                let at = frame.meta.rx_at.unwrap_or(frame.meta.polled_at);
+                let record = self.copy(Direction::In, at, frame);
+                self.submit(record);
+            }
+            self.nudge();
         }
-        if taken > 0 {
-            self.writer.unpark();
-        }
-        Ok(taken)
+        result
     }
 
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
-        // The device takes frames away, so they are copied before; the copies of
-        // those that it leaves are not needed.
-        let copies = frames.iter().take(BURST_FRAMES);
-        self.staged
-            .extend(copies.map(|f| self.lane.copy(now, Direction::Sent, f)));
-        let taken = self.queue.tx_burst(now, frames);
-        let count = *taken.as_ref().unwrap_or(&0);
-        for (i, copy) in self.staged.drain(..).enumerate() {
-            if i < count {
-                self.lane.crossed(copy);
-            } else if let Some(packet) = copy {
-                self.lane.restock(packet);
+        if !self.is_open() {
+            return self.queue.tx_burst(now, frames);
+        }
+        let mut offered = std::mem::take(&mut self.offered);
+        let before = frames.len();
+        for frame in frames.iter().take(BURST_FRAMES) {
+            offered.push(self.copy(Direction::Out, moment(now), frame));
+        }
+        let result = self.queue.tx_burst(now, frames);
+        let taken = before - frames.len();
+        for (i, record) in offered.drain(..).enumerate() {
+            if i < taken {
+                self.submit(record);
+            } else if let Some(record) = record {
+                self.discard(record.bytes.len(), record.bytes);
             }
         }
-        if count > 0 {
-            self.writer.unpark();
-        }
-        taken
+        self.offered = offered;
+        self.nudge();
+        result
     }
 
     fn kick(&mut self, now: Nanos) -> io::Result<()> {
@@ -337,6 +448,3 @@ impl Queue for Capture {
         self.queue.stats()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,165 +1,300 @@
-//! Tests of captures, read back with pcap-file and over a cable.
+use std::process::Command;
+use std::sync::mpsc;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::*;
 use crate::cable::{CableEnd, CableOptions, cable};
 
-/// A sink whose bytes can be looked at when the writer is done.
+/// A sink that can be read while it is written, and told to fail.
 #[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
+struct Memory {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    fails: Arc<AtomicBool>,
+}
 
-impl Write for Bytes {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(buf);
-        Ok(buf.len())
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A sink that waits for a word before each write.
-struct Gate(Receiver<()>);
+/// A sink that blocks in its first write until it is let go.
+struct Stuck(mpsc::Receiver<()>);
 
-impl Write for Gate {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        // A closed gate's keeper is gone: let everything through.
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = self.0.recv();
-        Ok(buf.len())
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-struct Full;
+fn ends() -> (CableEnd, CableEnd) {
+    cable(CableOptions::default()).unwrap()
+}
 
-impl Write for Full {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::StorageFull.into())
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed().as_secs() < 20,
+            "waited in vain until {what}"
+        );
+        std::thread::yield_now();
     }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
-fn captured(file: &CaptureFile, options: CableOptions) -> (Capture, CableEnd) {
-    let (near, far) = cable(options).unwrap();
-    (file.wrap(Box::new(near)), far)
-}
-
-fn send(queue: &mut dyn Queue, now: Nanos, bytes: &[u8]) -> usize {
-    let mut frame = queue.pool().take_tx().unwrap();
-    assert!(frame.fill(bytes));
-    let taken = queue.tx_burst(now, &mut VecDeque::from([frame])).unwrap();
-    queue.kick(now).unwrap();
-    taken
-}
-
-fn receive(queue: &mut dyn Queue, now: Nanos) -> usize {
-    let mut frames = Vec::new();
-    queue.rx_burst(now, &mut frames).unwrap()
-}
-
-#[test]
-fn both_directions_are_in_the_file_with_their_times() {
-    let bytes = Bytes::default();
-    let options = CaptureOptions {
-        snap_len: 64,
-        ..CaptureOptions::default()
+fn offer(queue: &mut impl Queue, at: u64, len: usize, count: usize) {
+    let make = |_| {
+        let mut frame = queue.pool().take_tx().unwrap();
+        frame.set_bounds(0, len);
+        frame.fill_with(|| 0);
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        frame
     };
-    let file = CaptureFile::start(bytes.clone(), options).unwrap();
-    let (mut near, mut far) = captured(&file, CableOptions::default());
-    send(&mut near, Nanos(1_000_000_001), &[1; 60]);
-    send(&mut far, Nanos(1_000_000_002), &[2; 200]);
-    assert_eq!(receive(&mut near, Nanos(1_000_000_003)), 1);
-    assert_eq!(
-        file.finish().unwrap(),
-        CaptureSummary {
-            written: 2,
-            left_out: 0
-        }
-    );
+    let mut frames: VecDeque<Frame> = (0..count).map(make).collect();
+    assert_eq!(queue.tx_burst(Nanos(at), &mut frames).unwrap(), count);
+    queue.kick(Nanos(at)).unwrap();
+}
 
-    let bytes = bytes.0.lock().unwrap().clone();
-    let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
-    let (mut packets, mut statistics) = (Vec::new(), None);
+fn receive(queue: &mut impl Queue, at: u64) -> usize {
+    queue.rx_burst(Nanos(at), &mut Vec::new()).unwrap()
+}
+
+const FLAGS_IN: u32 = 1;
+const FLAGS_OUT: u32 = 2;
+
+/// What a test wants to know of each packet: direction, time, bytes, length.
+type Packet = (u32, u64, usize, u32);
+
+/// Frames seen, left out and written.
+type Counts = (u64, u64, u64);
+
+fn read(file: &[u8]) -> (Vec<String>, Vec<Packet>, Vec<Counts>) {
+    let mut reader = PcapNgReader::new(file).unwrap();
+    let (mut names, mut packets, mut counts) = (vec![], vec![], vec![]);
     while let Some(block) = reader.next_block() {
-        match block.unwrap().0.into_owned() {
-            Block::EnhancedPacket(p) => packets.push(p),
-            Block::InterfaceStatistics(s) => statistics = Some(s),
-            Block::InterfaceDescription(d) => {
-                let text = format!("{:?}", d.options);
-                assert!(text.contains("cable end a"), "{text}");
+        match block.unwrap().0 {
+            Block::InterfaceDescription(b) => {
+                for option in b.options {
+                    match option {
+                        InterfaceDescriptionOption::IfName(name) => names.push(name.into_owned()),
+                        InterfaceDescriptionOption::IfTsResol(r) => assert_eq!(r.to_u8(), 9),
+                        other => panic!("{other:?}"),
+                    }
+                }
             }
-            _ => {}
+            Block::EnhancedPacket(b) => {
+                let EnhancedPacketOption::Flags(flags) = b.options[0] else {
+                    panic!("{:?}", b.options);
+                };
+                let nanos = u64::try_from(b.timestamp.as_nanos()).unwrap();
+                packets.push((flags, nanos, b.data.len(), b.original_len));
+            }
+            Block::InterfaceStatistics(b) => {
+                let mut count = (0, 0, 0);
+                for option in b.options {
+                    match option {
+                        InterfaceStatisticsOption::IsbIfRecv(n) => count.0 = n,
+                        InterfaceStatisticsOption::IsbIfDrop(n) => count.1 = n,
+                        InterfaceStatisticsOption::IsbUsrDeliv(n) => count.2 = n,
+                        _ => {}
+                    }
+                }
+                counts.push(count);
+            }
+            other => panic!("{other:?}"),
         }
     }
-    let nanos = |d: std::time::Duration| d.as_nanos() as u64;
-    assert_eq!(packets.len(), 2);
-    assert_eq!((packets[0].data.len(), packets[0].original_len), (60, 60));
-    assert_eq!((packets[1].data.len(), packets[1].original_len), (64, 200));
-    // Received at the time that it came into the ring.
-    assert_eq!(nanos(packets[1].timestamp) - nanos(packets[0].timestamp), 1);
-    let flags: Vec<_> = packets.iter().map(|p| format!("{:?}", p.options)).collect();
-    assert_eq!(flags, ["[Flags(2)]", "[Flags(1)]"]);
-    let statistics = format!("{:?}", statistics.expect("a statistics block").options);
-    assert_eq!(statistics, "[IsbIfRecv(2), IsbOsDrop(0)]");
+    (names, packets, counts)
 }
 
 #[test]
-fn a_slow_file_never_stops_the_path_and_what_is_missing_is_counted() {
-    let (open, gate): (Sender<()>, _) = channel();
+fn two_queues_share_a_file_with_times_directions_and_lengths() {
+    let sink = Memory::default();
     let options = CaptureOptions {
-        waiting_frames: 4,
+        snap_len: 100,
         ..CaptureOptions::default()
     };
-    let file = CaptureFile::start(Gate(gate), options).unwrap();
-    let (mut near, mut far) = captured(&file, CableOptions::default());
-    for i in 0..500 {
-        assert_eq!(send(&mut near, Nanos(i), &[1; 60]), 1);
-        receive(&mut far, Nanos(i));
-    }
-    drop(open);
-    let summary = file.finish().unwrap();
-    assert_eq!(summary.written + summary.left_out, 500);
-    assert!(summary.left_out > 0, "{summary:?}");
+    let handle = CaptureFile::start(sink.clone(), options).unwrap();
+    let offset = handle.shared.wall_offset_ns;
+    let (a, b) = ends();
+    let mut a = handle.wrap(Box::new(a) as Box<dyn Queue>);
+    let mut b = handle.wrap(b);
+    offer(&mut a, 1_000_000_001, 60, 1);
+    offer(&mut b, 1_000_000_003, 200, 1);
+    assert_eq!(receive(&mut b, 1_000_000_007), 1);
+    assert_eq!(receive(&mut a, 1_000_000_009), 1);
+    let summary = handle.finish().unwrap();
+    assert_eq!((summary.written, summary.left_out), (4, 0));
+    assert_eq!(summary.written_bytes, 60 + 60 + 100 + 100);
+
+    let (names, packets, counts) = read(&sink.bytes.lock().unwrap());
+    assert_eq!(names, ["cable a", "cable b"]);
+    let want = [
+        (FLAGS_OUT, 1_000_000_001, 60, 60),
+        (FLAGS_OUT, 1_000_000_003, 100, 200),
+        (FLAGS_IN, 1_000_000_001, 60, 60),
+        (FLAGS_IN, 1_000_000_003, 100, 200),
+    ];
+    let want = want.map(|(flags, at, kept, len)| (flags, at + offset, kept, len));
+    assert_eq!(packets, want);
+    assert_eq!(counts, [(2, 0, 2), (2, 0, 2)]);
+    // The queues go on, and nothing is counted any more.
+    offer(&mut a, 0, 60, 1);
+    assert_eq!(receive(&mut b, 0), 1);
 }
 
 #[test]
-fn a_frame_that_the_ring_refused_is_captured_once() {
-    let file = CaptureFile::start(Bytes::default(), CaptureOptions::default()).unwrap();
-    let (mut near, mut far) = captured(
-        &file,
-        CableOptions {
-            wire_frames: 1,
-            ..CableOptions::default()
-        },
-    );
-    assert_eq!(send(&mut near, Nanos(1), &[1; 60]), 1);
-    assert_eq!(send(&mut near, Nanos(2), &[2; 60]), 0);
-    receive(&mut far, Nanos(3));
-    assert_eq!(send(&mut near, Nanos(4), &[2; 60]), 1);
+fn a_writer_that_is_stuck_costs_frames_of_the_capture_only() {
+    for (waiting_frames, waiting_bytes, kept) in [(8, 1 << 20, 8), (64, 600, 10)] {
+        let (let_go, stuck) = mpsc::channel();
+        let options = CaptureOptions {
+            waiting_frames,
+            waiting_bytes,
+            ..CaptureOptions::default()
+        };
+        let handle = CaptureFile::start(Stuck(stuck), options).unwrap();
+        let (a, mut b) = ends();
+        let mut a = handle.wrap(a);
+        offer(&mut a, 0, 60, 40);
+        assert_eq!(receive(&mut b, 0), 40, "all frames went through");
+        drop(let_go);
+        let summary = handle.finish().unwrap();
+        assert_eq!((summary.written, summary.left_out), (kept, 40 - kept));
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_capture_and_is_told_once() {
+    let sink = Memory::default();
+    let handle = CaptureFile::start(sink.clone(), CaptureOptions::default()).unwrap();
+    let (a, mut b) = ends();
+    let mut a = handle.wrap(a);
+    offer(&mut a, 0, 60, 1);
+    wait_until("the first is written", || handle.stats().written == 1);
+    sink.fails.store(true, Ordering::SeqCst);
+    wait_until("writing has failed", || {
+        offer(&mut a, 0, 60, 1);
+        receive(&mut b, 0);
+        handle.stats().failed
+    });
+    offer(&mut a, 0, 60, 3);
+    let seen = handle.stats().seen;
+    let error = handle.finish().unwrap_err();
+    let CaptureError::Write { summary, source } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.raw_os_error(), Some(libc::ENOSPC));
     assert_eq!(
-        file.finish().unwrap(),
-        CaptureSummary {
-            written: 2,
-            left_out: 0
-        }
+        summary.written, 1,
+        "what a failed flush took is not in the file"
     );
+    assert_eq!(seen, summary.written + summary.left_out);
 }
 
 #[test]
-fn a_full_disk_is_told_at_the_end_and_traffic_goes_on() {
-    let file = CaptureFile::start(Full, CaptureOptions::default()).unwrap();
-    let (mut near, mut far) = captured(&file, CableOptions::default());
-    for i in 0..100 {
-        assert_eq!(send(&mut near, Nanos(i), &[1; 60]), 1);
-        assert_eq!(receive(&mut far, Nanos(i)), 1);
+fn a_live_file_grows_while_traffic_flows_and_drop_finishes_it() {
+    let sink = Memory::default();
+    let handle = CaptureFile::start(sink.clone(), CaptureOptions::default()).unwrap();
+    let mut a = handle.wrap(ends().0);
+    offer(&mut a, 5, 60, 1);
+    wait_until("the frame is in the file", || {
+        let bytes = sink.bytes.lock().unwrap().clone();
+        !bytes.is_empty() && read(&bytes).1.len() == 1
+    });
+    drop(handle);
+    assert_eq!(read(&sink.bytes.lock().unwrap()).2, [(1, 0, 1)]);
+}
+
+#[test]
+fn frames_that_the_ring_did_not_take_are_not_in_the_file() {
+    let sink = Memory::default();
+    let handle = CaptureFile::start(sink.clone(), CaptureOptions::default()).unwrap();
+    let (a, _b) = cable(CableOptions {
+        ring_frames: 2,
+        ..CableOptions::default()
+    })
+    .unwrap();
+    let mut a = handle.wrap(a);
+    let mut frames: VecDeque<Frame> = (0..3)
+        .map(|_| {
+            let mut frame = a.pool().take_tx().unwrap();
+            assert!(frame.fill(&[0; 60]));
+            frame
+        })
+        .collect();
+    assert_eq!(a.tx_burst(Nanos(0), &mut frames).unwrap(), 2);
+    let seen = handle.stats().seen;
+    let summary = handle.finish().unwrap();
+    assert_eq!((seen, summary.written, summary.written_bytes), (2, 2, 120));
+}
+
+#[test]
+fn tshark_agrees() {
+    let path = std::env::temp_dir().join(format!("wirepath-capture-{}", std::process::id()));
+    let handle = CaptureFile::start(
+        std::fs::File::create(&path).unwrap(),
+        CaptureOptions::default(),
+    )
+    .unwrap();
+    let offset = handle.shared.wall_offset_ns;
+    let (a, b) = ends();
+    let (mut a, mut b) = (handle.wrap(a), b);
+    offer(&mut a, 1_234_567_891, 60, 1);
+    offer(&mut b, 2_234_567_893, 60, 1);
+    assert_eq!(receive(&mut a, 3), 1);
+    handle.finish().unwrap();
+    let fields = [
+        "frame.time_epoch",
+        "frame.packet_flags_direction",
+        "frame.interface_name",
+    ];
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(&path).args(["-T", "fields"]);
+    for field in fields {
+        tshark.args(["-e", field]);
     }
-    let text = file.finish().unwrap_err().to_string();
-    assert!(text.contains("100 were left out"), "{text}");
+    let Ok(output) = tshark.output() else {
+        eprintln!("SKIPPED: tshark is not installed, so it was not asked about the capture");
+        return;
+    };
+    std::fs::remove_file(&path).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let time = |at: u64| {
+        let at = at + offset;
+        format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000)
+    };
+    for (line, (at, direction)) in text
+        .lines()
+        .zip([(1_234_567_891, "2"), (2_234_567_893, "1")])
+    {
+        let columns: Vec<&str> = line.split('\t').collect();
+        assert_eq!(columns[0], time(at));
+        assert_eq!(
+            u32::from_str_radix(columns[1].trim_start_matches("0x"), 16),
+            direction.parse()
+        );
+        assert_eq!(columns[2], "cable a");
+    }
+    assert_eq!(
+        text.lines().count(),
+        2,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -1,12 +1,11 @@
-//! The writer's thread: from lanes to pcapng blocks.
+//! The capture's writer thread: records off the queue, blocks into the file.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
@@ -15,149 +14,240 @@ use pcap_file::pcapng::blocks::interface_statistics::{
     InterfaceStatisticsBlock, InterfaceStatisticsOption,
 };
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::pcapng::{PcapNgBlock, PcapNgWriteError, PcapNgWriter};
 use pcap_file::{DataLink, Endianness};
 
-use super::{Direction, Lane, Packet, Shared};
+use super::{Direction, Interface, Record, Shared};
 use crate::clock::{self, Nanos};
 
-/// How long what is written may stay in memory while frames keep coming.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
-/// Frames of one lane that are written before the others are looked at.
-const TURN_FRAMES: usize = 256;
-/// `epb_flags`: direction, bits 0 and 1.
-const FLAG_INBOUND: u32 = 1;
-const FLAG_OUTBOUND: u32 = 2;
+/// How long a frame waits at most before it is in the file, give or take a
+/// scheduling delay: what someone who follows the file sees.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes gathered before a write.
+const BUFFER: usize = 256 << 10;
+
+/// `epb_flags` of pcapng: the direction is in the two low bits.
+const FLAGS_INBOUND: u32 = 1;
+const FLAGS_OUTBOUND: u32 = 2;
+
+/// Writes until the capture is closed. After an error it writes no more, but
+/// goes on taking records off the queue and counting them.
+pub(super) fn run(shared: &Shared, sink: Box<dyn Write + Send>) -> io::Result<()> {
+    let result = match start(sink) {
+        Ok(writer) => {
+            let mut file = Blocks::new(shared, writer);
+            file.run().inspect_err(|_| file.leave_out_unflushed())
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(io_error);
+    if result.is_err() {
+        shared.failed.store(true, Ordering::Relaxed);
+        while !shared.closed.load(Ordering::Acquire) {
+            discard(shared);
+            std::thread::park_timeout(FLUSH_EVERY);
+        }
+        discard(shared);
+    }
+    result
+}
+
+fn start(sink: Box<dyn Write + Send>) -> Result<PcapNgWriter<Sink>, PcapNgWriteError> {
+    let section = SectionHeaderBlock {
+        endianness: Endianness::native(),
+        options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(
+            concat!("wirepath ", env!("CARGO_PKG_VERSION")),
+        ))],
+        ..SectionHeaderBlock::default()
+    };
+    PcapNgWriter::with_section_header(BufWriter::with_capacity(BUFFER, sink), section)
+}
+
+/// What waits will not be written any more: it is left out.
+fn discard(shared: &Shared) {
+    let interfaces = shared.interfaces().clone();
+    while let Some(record) = shared.records.pop() {
+        interfaces[record.interface as usize]
+            .left_out
+            .fetch_add(1, Ordering::Relaxed);
+        release(shared, record);
+    }
+}
+
+fn release(shared: &Shared, record: Record) {
+    shared
+        .waiting_bytes
+        .fetch_sub(record.bytes.len(), Ordering::Relaxed);
+    shared.give_back(record.bytes);
+}
+
+fn io_error(error: PcapNgWriteError) -> io::Error {
+    match error {
+        PcapNgWriteError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
 
 type Sink = BufWriter<Box<dyn Write + Send>>;
 
-/// Writes until told to stop, and says how many frames are in the file.
-pub(super) fn run(
-    sink: Box<dyn Write + Send>,
-    shared: &Shared,
-    wall_offset_ns: u64,
-) -> (u64, io::Result<()>) {
-    let mut writer = Writer {
-        known: Vec::new(),
-        written: 0,
-        flushed: 0,
-        wall_offset_ns,
-    };
-    let outcome = writer.run(BufWriter::with_capacity(1 << 18, sink), shared);
-    (writer.flushed, outcome)
+struct Blocks<'a> {
+    shared: &'a Shared,
+    writer: PcapNgWriter<Sink>,
+    /// Interfaces whose description is in the file, each with the frames and
+    /// their bytes that were written since the last flush.
+    described: Vec<(Arc<Interface>, u64, u64)>,
+    flushed: Instant,
+    dirty: bool,
 }
 
-struct Writer {
-    /// The lanes that have an interface block, in the blocks' order.
-    known: Vec<Arc<Lane>>,
-    written: u64,
-    /// Of those, the ones that the sink has taken.
-    flushed: u64,
-    wall_offset_ns: u64,
-}
+impl<'a> Blocks<'a> {
+    fn new(shared: &'a Shared, writer: PcapNgWriter<Sink>) -> Blocks<'a> {
+        Blocks {
+            shared,
+            writer,
+            described: Vec::new(),
+            flushed: Instant::now(),
+            // The section header is in the buffer.
+            dirty: true,
+        }
+    }
 
-impl Writer {
-    fn run(&mut self, sink: Sink, shared: &Shared) -> io::Result<()> {
-        let section = SectionHeaderBlock {
-            endianness: Endianness::native(),
-            options: vec![
-                SectionHeaderOption::OS("Linux".into()),
-                SectionHeaderOption::UserApplication(
-                    concat!("Wirepath ", env!("CARGO_PKG_VERSION")).into(),
-                ),
-            ],
-            ..SectionHeaderBlock::default()
-        };
-        let mut file =
-            PcapNgWriter::with_section_header(sink, section).map_err(io::Error::other)?;
-        let mut flushed_at = Instant::now();
+    fn run(&mut self) -> Result<(), PcapNgWriteError> {
         loop {
-            // Before the look at the lanes: what crossed before the stop is written.
-            let is_last = shared.stop.load(Ordering::Acquire);
-            self.add_interfaces(&mut file, shared)?;
-            let wrote = self.write_waiting(&mut file)?;
-            if wrote == 0 || flushed_at.elapsed() >= FLUSH_EVERY {
-                file.get_mut().flush()?;
-                self.flushed = self.written;
-                flushed_at = Instant::now();
-            }
-            if wrote == 0 && is_last {
+            // Read first: what was pushed before closing is then drained.
+            let closed = self.shared.closed.load(Ordering::Acquire);
+            self.describe()?;
+            self.drain(closed)?;
+            if closed {
                 break;
             }
-            if wrote == 0 {
-                std::thread::park();
-            }
+            self.flush()?;
+            std::thread::park_timeout(FLUSH_EVERY);
         }
-        self.write_statistics(&mut file)?;
-        file.into_inner().flush()
+        self.flush()?;
+        self.statistics()?;
+        self.dirty = true;
+        self.flush()
     }
 
-    /// Describes the queues that were wrapped since the last look.
-    fn add_interfaces(&mut self, file: &mut PcapNgWriter<Sink>, shared: &Shared) -> io::Result<()> {
-        let new: Vec<_> = shared
-            .lanes()
-            .iter()
-            .skip(self.known.len())
-            .cloned()
-            .collect();
-        for lane in new {
-            let snap_len = u32::try_from(lane.snap_len).unwrap_or(u32::MAX);
-            let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, snap_len);
-            block.options = vec![
-                InterfaceDescriptionOption::IfName(Cow::Borrowed(&lane.name)),
-                InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
-            ];
-            file.write_pcapng_block(block).map_err(io::Error::other)?;
-            self.known.push(lane);
+    /// Writes what waits. With the capture closed that is at most what the
+    /// queue holds, whatever is still pushed.
+    fn drain(&mut self, closed: bool) -> Result<(), PcapNgWriteError> {
+        let mut left = match closed {
+            true => self.shared.records.capacity(),
+            false => usize::MAX,
+        };
+        while left > 0
+            && let Some(record) = self.shared.records.pop()
+        {
+            left -= 1;
+            if record.interface as usize >= self.described.len() {
+                self.describe()?;
+            }
+            let written = self.write(&record);
+            if written.is_err() {
+                let (interface, ..) = &self.described[record.interface as usize];
+                interface.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+            release(self.shared, record);
+            written?;
+            if self.flushed.elapsed() >= FLUSH_EVERY {
+                self.flush()?;
+            }
         }
         Ok(())
     }
 
-    /// Writes what waits in the lanes, a bounded number of frames of each.
-    fn write_waiting(&mut self, file: &mut PcapNgWriter<Sink>) -> io::Result<usize> {
-        let mut wrote = 0;
-        for (interface, lane) in self.known.iter().enumerate() {
-            for packet in std::iter::from_fn(|| lane.copies.pop()).take(TURN_FRAMES) {
-                let block = self.packet_block(interface, &packet);
-                let outcome = file.write_pcapng_block(block).map_err(io::Error::other);
-                lane.restock(packet);
-                outcome?;
-                wrote += 1;
-            }
+    fn flush(&mut self) -> Result<(), PcapNgWriteError> {
+        self.flushed = Instant::now();
+        if std::mem::take(&mut self.dirty) {
+            self.writer.get_mut().flush()?;
         }
-        self.written += wrote as u64;
-        Ok(wrote)
+        for (interface, frames, bytes) in &mut self.described {
+            let add = |to: &AtomicU64, n: &mut u64| {
+                to.fetch_add(std::mem::take(n), Ordering::Relaxed);
+            };
+            add(&interface.written, frames);
+            add(&interface.written_bytes, bytes);
+        }
+        Ok(())
     }
 
-    fn packet_block<'a>(&self, interface: usize, packet: &'a Packet) -> EnhancedPacketBlock<'a> {
-        let flags = match packet.direction {
-            Direction::Received => FLAG_INBOUND,
-            Direction::Sent => FLAG_OUTBOUND,
-        };
-        EnhancedPacketBlock {
-            interface_id: u32::try_from(interface).expect("a machine has fewer queues"),
-            timestamp: self.wall_time(packet.at),
-            original_len: u32::try_from(packet.original_len).expect("a frame is at most 64 KiB"),
-            data: Cow::Borrowed(&packet.bytes),
-            options: vec![EnhancedPacketOption::Flags(flags)],
+    /// After an error: what was written since the last flush may not be in the
+    /// file.
+    fn leave_out_unflushed(&mut self) {
+        for (interface, frames, _) in &self.described {
+            interface.left_out.fetch_add(*frames, Ordering::Relaxed);
         }
     }
 
-    fn write_statistics(&self, file: &mut PcapNgWriter<Sink>) -> io::Result<()> {
-        for (interface, lane) in self.known.iter().enumerate() {
-            let block = InterfaceStatisticsBlock {
-                interface_id: u32::try_from(interface).expect("a machine has fewer queues"),
-                timestamp: self.wall_time(clock::now()),
+    fn wall(&self, at: Nanos) -> Duration {
+        Duration::from_nanos(at.0.saturating_add(self.shared.wall_offset_ns))
+    }
+
+    /// Describes the interfaces that were added since the last time.
+    fn describe(&mut self) -> Result<(), PcapNgWriteError> {
+        let all = self.shared.interfaces().clone();
+        for interface in all.into_iter().skip(self.described.len()) {
+            let block = InterfaceDescriptionBlock {
+                linktype: DataLink::ETHERNET,
+                snaplen: u32::try_from(self.shared.snap_len).unwrap_or(u32::MAX),
                 options: vec![
-                    InterfaceStatisticsOption::IsbIfRecv(lane.crossed.load(Ordering::Relaxed)),
-                    InterfaceStatisticsOption::IsbOsDrop(lane.left_out.load(Ordering::Relaxed)),
+                    InterfaceDescriptionOption::IfName(Cow::Borrowed(&interface.name)),
+                    InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
                 ],
             };
-            file.write_pcapng_block(block).map_err(io::Error::other)?;
+            self.writer.write_block(&block.into_block())?;
+            self.dirty = true;
+            self.described.push((interface, 0, 0));
         }
         Ok(())
     }
 
-    fn wall_time(&self, at: Nanos) -> Duration {
-        Duration::from_nanos(at.0.saturating_add(self.wall_offset_ns))
+    fn write(&mut self, record: &Record) -> Result<(), PcapNgWriteError> {
+        let flags = match record.direction {
+            Direction::In => FLAGS_INBOUND,
+            Direction::Out => FLAGS_OUTBOUND,
+        };
+        let mut options = vec![EnhancedPacketOption::Flags(flags)];
+        if record.left_out_before > 0 {
+            options.push(EnhancedPacketOption::DropCount(record.left_out_before));
+        }
+        let block = EnhancedPacketBlock {
+            interface_id: record.interface,
+            timestamp: self.wall(record.at),
+            original_len: u32::try_from(record.original_len).unwrap_or(u32::MAX),
+            data: Cow::Borrowed(&record.bytes),
+            options,
+        };
+        self.writer.write_block(&block.into_block())?;
+        self.dirty = true;
+        let (_, frames, bytes) = &mut self.described[record.interface as usize];
+        *frames += 1;
+        *bytes += record.bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The counts of each interface. `isb_ifdrop` is what Wireshark shows as
+    /// dropped: frames that crossed the queue and are not in the file.
+    fn statistics(&mut self) -> Result<(), PcapNgWriteError> {
+        let now = self.wall(clock::now());
+        for (number, (interface, ..)) in (0u32..).zip(&self.described) {
+            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let block = InterfaceStatisticsBlock {
+                interface_id: number,
+                timestamp: now,
+                options: vec![
+                    InterfaceStatisticsOption::IsbStartTime(self.wall(interface.since)),
+                    InterfaceStatisticsOption::IsbEndTime(now),
+                    InterfaceStatisticsOption::IsbIfRecv(get(&interface.seen)),
+                    InterfaceStatisticsOption::IsbIfDrop(get(&interface.left_out)),
+                    InterfaceStatisticsOption::IsbUsrDeliv(get(&interface.written)),
+                ],
+            };
+            self.writer.write_block(&block.into_block())?;
+        }
+        Ok(())
     }
 }

@@ -1,132 +1,113 @@
-//! Why a TAP could not be opened, and what to do.
+//! Why a TAP could not be opened, in words that say what to do.
 
+use std::fmt;
 use std::io;
-
-use rustix::io::Errno;
 
 use crate::frame::PoolError;
 
-/// Bytes of an interface's name at most (`IFNAMSIZ` less the closing NUL).
-const MAX_NAME_LEN: usize = 15;
-
-/// Why a TAP could not be opened.
+/// Why a TAP could not be opened. The text says what failed, why, and what to
+/// do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TapError {
-    /// Not a name that an interface can have.
+    /// The name cannot be one of a network device.
+    #[error("'{name}' cannot name a TAP: {fault}; use up to 15 letters and digits, such as wp0")]
+    Name {
+        /// The name asked for, with what cannot be printed escaped.
+        name: String,
+        /// What is wrong with it.
+        fault: NameFault,
+    },
+    /// The kernel has no TUN/TAP driver, or its device node is missing.
     #[error(
-        "«{0}» cannot name an interface: use 1 to {MAX_NAME_LEN} bytes without white space, «/», «:» or «%»"
+        "cannot open TAP {name}: /dev/net/tun is missing; load the driver with 'sudo modprobe tun', or in a container pass the device through (--device /dev/net/tun)"
     )]
-    Name(String),
-    /// There is no TUN driver.
+    NoDriver {
+        /// The name asked for.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// This process may not make or use the device.
     #[error(
-        "there is no /dev/net/tun: load the driver with `sudo modprobe tun`, or pass the device into this container"
-    )]
-    NoDriver(#[source] io::Error),
-    /// The caller may not.
-    #[error(
-        "no permission to open the TAP {name}: make one that you own with `sudo ip tuntap add dev {name} mode tap user $USER` and see that /dev/net/tun is readable and writable to you, or run as root (CAP_NET_ADMIN)"
+        "cannot open TAP {name}: not permitted; give it to yourself with 'sudo ip tuntap add dev {name} mode tap user $USER', or run as root or with CAP_NET_ADMIN (and /dev/net/tun must be readable and writable)"
     )]
     Permission {
-        /// The device.
+        /// The name asked for.
         name: String,
         /// What the kernel said.
         source: io::Error,
     },
-    /// Another process has it.
-    #[error("the TAP {name} is in use by another process: end that one, or choose another name")]
-    Busy {
-        /// The device.
-        name: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It is something else.
+    /// Another process holds the device.
     #[error(
-        "{name} exists and is not a TAP of one queue without headers: choose another name, or remove it with `sudo ip link del {name}`"
+        "cannot open TAP {name}: another process holds it; end that process (ip -d link show {name} says more), or take another name"
     )]
-    NotTap {
-        /// The device.
+    Busy {
+        /// The name asked for.
         name: String,
         /// What the kernel said.
         source: io::Error,
     },
-    /// Something else failed.
-    #[error("cannot set up the TAP {name}")]
-    Setup {
-        /// The device.
+    /// The name is that of another kind of device.
+    #[error(
+        "cannot open TAP {name}: a device of that name exists and is not a TAP with a single queue; take another name, or make it anew with 'sudo ip link delete {name}' and 'sudo ip tuntap add dev {name} mode tap user $USER'"
+    )]
+    NotATap {
+        /// The name asked for.
         name: String,
         /// What the kernel said.
         source: io::Error,
     },
-    /// The frames' memory.
+    /// The MTU asked for was refused.
+    #[error(
+        "cannot set the MTU of TAP {name} to {mtu}; as root, 'ip link set {name} mtu {mtu}' does it, from 68 to 65521 bytes"
+    )]
+    Mtu {
+        /// The device.
+        name: String,
+        /// The MTU asked for, in bytes.
+        mtu: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A step failed that should not on a healthy machine.
+    #[error("cannot {step} TAP {name}; check the limits of open files and memory")]
+    System {
+        /// The device.
+        name: String,
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The frame pool could not be made.
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
 
-impl TapError {
-    /// What opening /dev/net/tun or `TUNSETIFF` said.
-    pub(super) fn open(name: &str, source: io::Error) -> TapError {
-        let name = name.to_owned();
-        match Errno::from_io_error(&source) {
-            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => TapError::NoDriver(source),
-            Some(Errno::PERM | Errno::ACCESS) => TapError::Permission { name, source },
-            Some(Errno::BUSY) => TapError::Busy { name, source },
-            Some(Errno::INVAL | Errno::EXIST) => TapError::NotTap { name, source },
-            _ => TapError::Setup { name, source },
-        }
-    }
+/// What is wrong with a device name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFault {
+    /// No name.
+    Empty,
+    /// Longer than 15 bytes (IFNAMSIZ less the terminator).
+    TooLong,
+    /// A byte that the kernel, or a shell, cannot have in a name.
+    Character(char),
+    /// A `%` other than one `%d`.
+    Pattern,
+    /// `.` or `..`, which would be folders in sysfs.
+    Dots,
 }
 
-/// Refuses what the kernel would refuse, cut short, or take for a pattern
-/// (`dev_valid_name`, `dev_alloc_name` of net/core/dev.c).
-pub(super) fn check_name(name: &str) -> Result<(), TapError> {
-    let odd = |b: u8| b.is_ascii_whitespace() || b.is_ascii_control() || b"/:%".contains(&b);
-    let is_good = (1..=MAX_NAME_LEN).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && !name.bytes().any(odd);
-    if is_good {
-        Ok(())
-    } else {
-        Err(TapError::Name(name.to_owned()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_the_kernel_refuses_or_changes_are_refused() {
-        for good in ["wp0", "tap-long-name.5", "ä0"] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a b",
-            "tap%d",
-            "a/b",
-            "a:1",
-            "0123456789abcdef",
-            "a\0b",
-            "a\n",
-        ] {
-            assert!(matches!(check_name(bad), Err(TapError::Name(_))), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn each_refusal_says_what_to_do() {
-        for (errno, want) in [
-            (Errno::NOENT, "modprobe tun"),
-            (Errno::PERM, "ip tuntap add dev t0"),
-            (Errno::BUSY, "another process"),
-            (Errno::INVAL, "ip link del t0"),
-        ] {
-            let text = TapError::open("t0", errno.into()).to_string();
-            assert!(text.contains(want), "{text}");
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameFault::Empty => f.write_str("it is empty"),
+            NameFault::TooLong => f.write_str("it is longer than 15 bytes"),
+            NameFault::Character(c) => write!(f, "it contains {c:?}"),
+            NameFault::Pattern => f.write_str("a % can only be part of one %d"),
+            NameFault::Dots => f.write_str("it is a folder's name"),
         }
     }
 }

@@ -1,144 +1,210 @@
-//! TAP devices: Ethernet frames to and from the kernel of this machine
-//! (Documentation/networking/tuntap.rst).
+//! A TAP device: Ethernet frames to and from the kernel by read(2) and
+//! write(2), one frame a call.
 //!
-//! One read(2) takes one frame and one write(2) gives one, so a burst costs a
-//! system call a frame and the trace can tell neither ring nor completion
-//! apart from them. tun-tap opens the device; it can ask for neither
-//! virtio-net headers nor several queues.
-
-mod error;
+//! * [`open`](self) asks the kernel for the device; [`Tap`] is the queue.
+//! * The kernel's queue towards us is the RX ring. It cannot be looked at, so
+//!   there is no `nic.rx` time. [`Tap::rx_burst`] reads until `EAGAIN`. That last
+//!   read costs a call, but leaving it out saves none: a caller must learn
+//!   somehow that the ring is empty, and asking epoll is dearer. Stopping early
+//!   (a full burst, an empty pool) is safe because the fd is level-triggered:
+//!   it stays readable while frames wait.
+//! * The TX ring is a list in memory. A write is kick and completion in one, so
+//!   there is no `nic.done` time. When the kernel is short of room (`EAGAIN`,
+//!   `ENOBUFS`, `ENOMEM`) the frames stay in the ring, in order, for the next
+//!   kick or [`Tap::next_event`], whichever comes first.
+//!
+//! Kernel behaviour: Documentation/networking/tuntap.rst and
+//! drivers/net/tun.c. A queue needs only an fd and the pool, so that other ways
+//! to open a device can share it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
-use tun_tap::{Iface, Mode};
 
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
-use crate::trace::{self, Event, Stage};
+use crate::ring::{
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
+    trace,
+};
+use crate::trace::Stage;
 
-pub use error::TapError;
+mod error;
+mod open;
+#[cfg(test)]
+mod tests;
 
-/// Frames that the TX ring holds between two kicks.
+pub use error::{NameFault, TapError};
+
+/// Frames that the TX ring holds: four bursts, so that a kernel that is busy
+/// for a moment does not push back on the stack at once.
 const TX_RING_FRAMES: usize = 256;
-/// Bytes of an Ethernet header with a VLAN tag, beyond the MTU.
-const LINK_HEADER_LEN: usize = 18;
-/// The shortest frame: an Ethernet header.
-const MIN_FRAME_LEN: usize = 14;
+
+/// How long to wait before writing again after the kernel was short of room.
+/// Nothing announces that there is room again but `EPOLLOUT`, which nobody
+/// waits for because it is true nearly always.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// How to open a TAP.
 #[derive(Clone, Debug)]
 pub struct TapOptions {
-    /// The device's name, 1 to 15 bytes.
+    /// The device's name, up to 15 bytes. It is made if it does not exist and
+    /// then vanishes with the queue. A `%d` in it stands for the first free
+    /// number.
     pub name: String,
-    /// Frames of the pool.
+    /// The MTU to give the device, in bytes. None leaves what it has, which is
+    /// 1500 for a new one.
+    pub mtu: Option<usize>,
+    /// Slots of the frame pool.
     pub slots: u32,
 }
 
 impl TapOptions {
-    /// The device `name`, with a pool of 1,024 frames.
-    pub fn new(name: &str) -> TapOptions {
+    /// The TAP `name` with its own MTU and 2048 slots.
+    pub fn new(name: impl Into<String>) -> TapOptions {
         TapOptions {
-            name: name.to_owned(),
-            slots: 1024,
+            name: name.into(),
+            mtu: None,
+            slots: 2048,
         }
     }
 }
 
-/// An open TAP with one queue.
+/// One queue of a TAP device.
 #[derive(Debug)]
 pub struct Tap {
-    info: QueueInfo,
     fd: OwnedFd,
+    name: String,
+    info: QueueInfo,
     pool: FramePool,
-    tx: VecDeque<Frame>,
     stats: RingStats,
+    /// A frame taken for a read that found nothing.
+    spare: Option<Frame>,
+    tx: VecDeque<Frame>,
+    /// When to write again, after the kernel was short of room.
+    retry_at: Option<Nanos>,
 }
 
 impl Tap {
-    /// Opens the TAP of that name. Makes it if there is none, for as long as it
-    /// is open; takes it if it is persistent and the caller may.
+    /// Opens the TAP, makes its pool, and reads its MTU. The device is not
+    /// brought up and gets no address: that is for who runs the machine.
     ///
     /// # Errors
-    /// [`TapError`] says what to do.
+    /// See [`TapError`], which says what to do.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
-        let name = &options.name;
-        error::check_name(name)?;
-        let iface =
-            Iface::without_packet_info(name, Mode::Tap).map_err(|e| TapError::open(name, e))?;
-        // SAFETY: `into_raw_fd` gives up the descriptor, which nobody else has.
-        let fd = unsafe { OwnedFd::from_raw_fd(iface.into_raw_fd()) };
-        let broken = |source: io::Error| TapError::Setup {
-            name: name.clone(),
-            source,
-        };
-        let flags = rustix::fs::fcntl_getfl(&fd).map_err(|e| broken(e.into()))?;
-        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK).map_err(|e| broken(e.into()))?;
-        let mtu = read_mtu(name).map_err(broken)?;
-        let slot_len = (mtu + LINK_HEADER_LEN).next_power_of_two().max(2048);
-        let pool = FramePool::new(options.slots, slot_len, options.slots / 4)?;
+        let (fd, name) = open::open(&options.name)?;
+        if let Some(mtu) = options.mtu {
+            open::set_mtu(&name, mtu)?;
+        }
+        let mtu = open::mtu(&name)?;
+        let slots = options.slots;
+        // A read that fills the slot may have been cut, so the slot is longer
+        // than any frame that fits the MTU.
+        let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+        let slot_len = (longest + 1).next_power_of_two().clamp(2048, 65536);
+        let pool = FramePool::new(slots, slot_len, slots / 4)?;
+        Ok(Tap::from_fd(fd, name, mtu, pool))
+    }
+
+    fn from_fd(fd: OwnedFd, name: String, mtu: usize, pool: FramePool) -> Tap {
         let info = QueueInfo {
-            name: format!("TAP {name}"),
+            name: format!("tap {name} queue 0"),
             mtu,
             sees_nic_rx: false,
             sees_nic_done: false,
         };
-        let tx = VecDeque::with_capacity(TX_RING_FRAMES);
-        Ok(Tap {
-            info,
+        Tap {
             fd,
+            name,
+            info,
             pool,
-            tx,
             stats: RingStats::default(),
-        })
+            spare: None,
+            tx: VecDeque::with_capacity(TX_RING_FRAMES),
+            retry_at: None,
+        }
     }
 
-    /// Writes the frames of the ring until the kernel takes no more.
-    fn write_ring(&mut self) -> io::Result<()> {
+    /// The device's name, as the kernel has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads one frame; none when no frame waits.
+    fn read(&mut self, now: Nanos, mut frame: Frame) -> io::Result<Read> {
+        frame.set_bounds(0, frame.capacity());
+        let len = loop {
+            match rustix::io::read(&self.fd, &mut *frame) {
+                Ok(len) => break len,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    self.spare = Some(frame);
+                    let empty = errno == Errno::AGAIN;
+                    return if empty {
+                        Ok(Read::Empty)
+                    } else {
+                        Err(errno.into())
+                    };
+                }
+            }
+        };
+        if len < ETHERNET_HEADER || len == frame.capacity() {
+            self.stats.rx_bad_len += 1;
+            self.spare = Some(frame);
+            return Ok(Read::Bad);
+        }
+        frame.set_bounds(0, len);
+        frame.meta.polled_at = moment(now);
+        Ok(Read::Frame(frame))
+    }
+
+    /// Writes what is in the TX ring, as far as the kernel takes it.
+    fn write_ring(&mut self, now: Nanos) -> io::Result<()> {
+        self.retry_at = None;
         while let Some(frame) = self.tx.front() {
             match rustix::io::write(&self.fd, frame) {
                 Ok(_) => {
+                    trace(moment(now), Stage::DriverKick, frame);
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
-                    trace_frame(Stage::DriverKick, frame);
                 }
                 Err(Errno::INTR) => continue,
-                // The kernel is short of memory for the moment.
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Ok(()),
-                Err(Errno::BADFD | Errno::BADF | Errno::NODEV) => {
-                    return Err(Errno::NODEV.into());
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.retry_at = Some(now + RETRY);
+                    return Ok(());
                 }
-                // The interface is down (EIO), or the frame is not one that it
-                // takes: the wire loses it.
+                // The interface is not up: what waits is lost, as on a NIC
+                // without a cable.
+                Err(Errno::IO) => {
+                    self.stats.tx_down += self.tx.len() as u64;
+                    self.tx.clear();
+                    return Ok(());
+                }
+                // The interface was deleted under the fd.
+                Err(gone @ (Errno::BADFD | Errno::BADF | Errno::NODEV)) => return Err(gone.into()),
                 Err(_) => self.stats.tx_errors += 1,
             }
             self.tx.pop_front();
         }
         Ok(())
     }
-}
 
-/// The device's MTU, bytes. A process may see an interface and not its /sys,
-/// which belongs to the mount namespace: then the kernel's default for TAPs.
-fn read_mtu(name: &str) -> io::Result<usize> {
-    const DEFAULT: usize = 1500;
-    match std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")) {
-        Ok(text) => text.trim().parse().map_err(io::Error::other),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(DEFAULT),
-        Err(e) => Err(e),
+    fn write_if_due(&mut self, now: Nanos) -> io::Result<()> {
+        match self.retry_at {
+            Some(at) if at <= now => self.write_ring(now),
+            _ => Ok(()),
+        }
     }
 }
 
-fn trace_frame(stage: Stage, frame: &Frame) {
-    let tag = frame.meta.tag;
-    if trace::enabled() && tag.flow != 0 {
-        let event = Event::new(crate::clock::now(), stage, tag.flow);
-        trace::emit(event.bytes(tag.offset, tag.len as usize).frame(frame.len()));
-    }
+/// What one read gave.
+enum Read {
+    Frame(Frame),
+    Bad,
+    Empty,
 }
 
 impl Queue for Tap {
@@ -151,68 +217,57 @@ impl Queue for Tap {
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.write_if_due(now)?;
         let mut taken = 0;
-        while taken < BURST_FRAMES {
-            let Some(mut frame) = self.pool.take_rx() else {
-                // What is in the kernel's queue stays there.
+        for _ in 0..BURST_FRAMES {
+            let Some(frame) = self.spare.take().or_else(|| self.pool.take_rx()) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
-            frame.set_bounds(0, frame.capacity());
-            match rustix::io::read(&self.fd, &mut *frame) {
-                Ok(len) if len < MIN_FRAME_LEN || len > self.info.mtu + LINK_HEADER_LEN => {
-                    self.stats.rx_bad_len += 1;
-                }
-                Ok(len) => {
-                    frame.set_bounds(0, len);
-                    frame.meta.polled_at = if trace::enabled() {
-                        crate::clock::now()
-                    } else {
-                        now
-                    };
+            match self.read(now, frame)? {
+                Read::Frame(frame) => {
                     self.stats.rx_frames += 1;
-                    self.stats.rx_bytes += len as u64;
+                    self.stats.rx_bytes += frame.len() as u64;
                     frames.push(frame);
                     taken += 1;
                 }
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Err(Errno::BADFD | Errno::BADF | Errno::NODEV) => {
-                    return Err(Errno::NODEV.into());
-                }
-                // The interface is down; it may come up again.
-                Err(_) => break,
+                Read::Bad => {}
+                Read::Empty => break,
             }
         }
         Ok(taken)
     }
 
-    fn tx_burst(&mut self, _: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         let room = TX_RING_FRAMES - self.tx.len();
-        let taken = frames.len().min(room).min(BURST_FRAMES);
-        self.stats.tx_ring_full += u64::from(taken < frames.len().min(BURST_FRAMES));
-        for frame in frames.drain(..taken) {
-            trace_frame(Stage::NicTx, &frame);
-            self.tx.push_back(frame);
-        }
-        Ok(taken)
+        Ok(move_to_ring(
+            now,
+            &mut self.tx,
+            room,
+            frames,
+            &mut self.stats,
+        ))
     }
 
-    fn kick(&mut self, _: Nanos) -> io::Result<()> {
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
         if self.tx.is_empty() {
             return Ok(());
         }
         self.stats.kicks += 1;
-        self.write_ring()
+        self.write_ring(now)
     }
 
-    fn reclaim(&mut self, _: Nanos) -> usize {
-        // A frame is back in the pool as soon as it is written.
+    /// Nothing to take back: a write is its own completion.
+    fn reclaim(&mut self, _now: Nanos) -> usize {
         0
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
+    }
+
+    fn next_event(&self) -> Option<Nanos> {
+        self.retry_at
     }
 
     fn stats(&self) -> RingStats {

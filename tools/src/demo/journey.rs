@@ -80,6 +80,7 @@ impl Journey {
     /// Why a stage has no event.
     fn absence(&self, stage: Stage) -> String {
         let kind = self.device.split(' ').next().unwrap_or("device");
+        let kind = if kind == "tap" { "a TAP" } else { kind };
         match stage {
             Stage::NicRx if !self.sees_nic_rx => {
                 format!("not visible on {kind}: a frame is first seen when read(2) returns it")
