@@ -130,7 +130,7 @@ fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> R
         .map_err(|e| Failure::refused(format!("cannot listen on {listen}: {e}")))?;
     let runtime = runtime::Handle::current().expect("called on a goroutine");
     let to_stop = server.clone();
-    let (drained, drain) = std::sync::mpsc::channel();
+    let (drained, drain) = runtime::chan::channel(1);
     signals::on_stop(move || {
         eprintln!("stopping: requests in flight have {} s", DRAIN.as_secs());
         runtime.go(move || drained.send(to_stop.shutdown(DRAIN)));
@@ -138,7 +138,9 @@ fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> R
     .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     print!("{greeting}");
     server.serve(listener).map_err(|e| Failure::setup(&e))?;
-    let outcome = runtime::blocking(|| drain.recv())
+    // Parks, and so leaves the thread to the requests that are bound to it.
+    let outcome = drain
+        .recv()
         .map_err(|_| Failure::running("the server stopped by itself; this is a bug"))?;
     if !outcome.is_complete() {
         eprintln!(
