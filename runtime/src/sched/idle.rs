@@ -439,13 +439,15 @@ impl Local {
             return Some(order);
         }
         self.poll_all.set(true);
+        // Awake already: an order needs no write to the eventfd, which would end
+        // the next sleep at once.
+        idle.poller = None;
         if let Some(p) = shared.take_p(&mut idle) {
             shared.spinning.fetch_add(1, Ordering::SeqCst);
             shared.order_run(&mut idle, &self.m, p, true);
             return None;
         }
         // Every P is held, and polls by itself.
-        idle.poller = None;
         idle.ms.push(self.m.clone());
         drop(idle);
         Some(self.m.wait_order())
