@@ -439,6 +439,9 @@ impl Local {
             return Some(order);
         }
         self.poll_all.set(true);
+        // Awake already: an order needs no write to the eventfd, which would end
+        // the next sleep at once.
+        idle.poller = None;
         if let Some(p) = shared.take_p(&mut idle) {
             shared.spinning.fetch_add(1, Ordering::SeqCst);
             // It is awake: an event from itself would only end its next sleep.
@@ -447,7 +450,6 @@ impl Local {
             return None;
         }
         // Every P is held, and polls by itself.
-        idle.poller = None;
         idle.ms.push(self.m.clone());
         drop(idle);
         Some(self.m.wait_order())
