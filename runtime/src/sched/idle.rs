@@ -444,8 +444,6 @@ impl Local {
         idle.poller = None;
         if let Some(p) = shared.take_p(&mut idle) {
             shared.spinning.fetch_add(1, Ordering::SeqCst);
-            // It is awake: an event from itself would only end its next sleep.
-            idle.poller = None;
             shared.order_run(&mut idle, &self.m, p, true);
             return None;
         }
