@@ -76,6 +76,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// An error is something that the machine refuses and a person may allow.
 fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     let setup = |e: namespace::NamespaceError| Failure::setup(&e);
+    may_open_tun()?;
     namespace::enter().map_err(setup)?;
     let attachment = device::attach_tap(&device::TapRequest {
         name: TAP,
@@ -89,6 +90,19 @@ fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     kernel.set_up(index).map_err(setup)?;
     kernel.add_addr(index, cidr(CLIENT)).map_err(setup)?;
     Ok(attachment)
+}
+
+/// A TAP in a namespace of one's own takes no right but this.
+fn may_open_tun() -> Result<(), Failure> {
+    use rustix::fs::{Access, access};
+    match access("/dev/net/tun", Access::READ_OK | Access::WRITE_OK) {
+        // Whatever else is wrong shows when it is opened, with its own advice.
+        Err(rustix::io::Errno::ACCESS) => Err(Failure::refused(
+            "this user may not open /dev/net/tun; most distributions allow everybody to, which \
+             `sudo chmod a+rw /dev/net/tun` does until the next start",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn on_cable(pcap: &Path) -> Result<(), Failure> {
