@@ -136,7 +136,7 @@ fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> R
         runtime.go(move || drained.send(to_stop.shutdown(DRAIN)));
     })
     .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    print!("{greeting}");
+    say!("{}", greeting.trim_end());
     server.serve(listener).map_err(|e| Failure::setup(&e))?;
     // Parks, and so leaves the thread to the requests that are bound to it.
     let outcome = drain
@@ -250,9 +250,9 @@ fn counters(server: Option<&Server>, stack: &wirepath_stack::Stack) -> Value {
 }
 
 fn print_totals(server: &Server, attachment: Attachment) -> Result<(), Failure> {
-    println!("totals:");
+    say!("totals:");
     for (name, value) in server.stats() {
-        println!("  {name:<28}{value}");
+        say!("  {name:<28}{value}");
     }
     attachment.finish()
 }
