@@ -27,14 +27,17 @@ fn user(w: &mut ResponseWriter, r: &mut Request) {
     let _ = writeln!(w, "user {}", r.path_value("id"));
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// What may pass between threads.
+type Failed = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failed> {
     let tap = Tap::open(&TapOptions::new("wp0"))?;
     let mac: MacAddr = "02:00:00:00:00:02".parse()?;
     let config = Config::new(mac, vec!["10.0.0.2/24".parse()?]);
     let stack = Stack::new(config, vec![Box::new(tap)])?;
     let runtime = Runtime::builder().stack(stack).build()?;
 
-    let served = runtime.run(|| -> Result<(), Box<dyn Error + Send + Sync>> {
+    let served = runtime.run(|| -> Result<(), Failed> {
         let mut mux = ServeMux::new();
         mux.handle_func("/{$}", hello);
         mux.handle_func("GET /users/{id}", user);
@@ -42,8 +45,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         Server::new(mux).serve(listener)?;
         Ok(())
     });
-    match served {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err("the server panicked".into()),
-    }
+    served.unwrap_or_else(|_| Err("the server panicked".into()))
 }
