@@ -50,7 +50,7 @@ lint: ## Formatting and clippy, warnings are errors
 
 # Every interleaving with at most so many preemptions; without a bound the
 # larger models take hours.
-LOOM_MAX_PREEMPTIONS ?= 3
+LOOM_MAX_PREEMPTIONS ?= 4
 
 .PHONY: loom
 loom: ## Model-check the runtime's lock-free parts
