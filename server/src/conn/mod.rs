@@ -350,7 +350,7 @@ impl Connection {
             }
             _ => {}
         }
-        if r.target() == "*" && *r.method() == Method::OPTIONS {
+        if r.is_asterisk() && *r.method() == Method::OPTIONS {
             w.header("Content-Length", "0");
             return true;
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::Method;
 
 use super::error::HeadError;
+use crate::bytes::ByteSet;
 use crate::path;
 
 /// Where the parts of the target are in the raw head.
@@ -56,6 +57,9 @@ pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<
         target.path.end = mark;
     }
     let path = &raw[target.path.clone()];
+    if path::is_plain(path) {
+        return Ok(target);
+    }
     if !path::escapes_are_proper(path) {
         return Err(HeadError::Target);
     }
@@ -85,6 +89,6 @@ fn absolute(text: &[u8]) -> Option<(Range<usize>, usize)> {
 /// Whether every byte may stand in a `Host`: those of RFC 3986's host and
 /// port, percent-escapes and an IPv6 zone included.
 pub(super) fn is_host(host: &[u8]) -> bool {
-    host.iter()
-        .all(|b| b.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(b))
+    const HOST: &ByteSet = &ByteSet::alphanumeric_and(b"!$%&'()*+,-.:;=[]_~");
+    HOST.has_all(host)
 }
