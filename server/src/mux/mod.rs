@@ -260,17 +260,16 @@ fn is_exact(leaf: &Leaf, path: &[u8]) -> bool {
 
 /// The host of `host:port` or `[v6]:port`; anything else as it is.
 fn strip_port(host: &[u8]) -> &[u8] {
-    let Some(colon) = memchr::memrchr(b':', host) else {
+    let Some(colon) = host.iter().rposition(|&b| b == b':') else {
         return host;
     };
-    let name = &host[..colon];
-    let (inner, others) = match name {
-        [b'[', inner @ .., b']'] => (inner, memchr::memchr2(b'[', b']', inner)),
-        _ => (name, memchr::memchr3(b':', b'[', b']', name)),
+    let (name, is_whole) = match &host[..colon] {
+        [b'[', inner @ .., b']'] => (inner, !inner.iter().any(|b| b"[]".contains(b))),
+        name => (name, !name.iter().any(|b| b":[]".contains(b))),
     };
-    match others {
-        Some(_) => host,
-        None => inner,
+    match is_whole {
+        true => name,
+        false => host,
     }
 }
 

@@ -154,7 +154,8 @@ pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, Head
 }
 
 fn request_line(line: &[u8]) -> Result<(Method, Range<usize>, Version), HeadError> {
-    let method_end = memchr::memchr(b' ', line).ok_or(HeadError::RequestLine)?;
+    let method_end = line.iter().position(|&b| b == b' ');
+    let method_end = method_end.ok_or(HeadError::RequestLine)?;
     let target = method_end + 1;
     let target_end = memchr::memchr(b' ', &line[target..]).ok_or(HeadError::RequestLine)?;
     let target = target..target + target_end;

@@ -26,10 +26,6 @@ pub(crate) struct Target {
 /// Finds the parts of the target that is at `whole` in `raw`.
 pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<Target, HeadError> {
     let text = &raw[whole.clone()];
-    let is_text = str::from_utf8(text).is_ok();
-    if text.is_empty() || !is_text || text.iter().any(|&b| b <= b' ' || b == 0x7f) {
-        return Err(HeadError::Target);
-    }
     let mut target = Target {
         whole: whole.clone(),
         host: whole.start..whole.start,
@@ -37,8 +33,12 @@ pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<
         query: whole.end..whole.end,
         escaped: None,
     };
-    if text == b"*" {
+    if text == b"*" || (text.starts_with(b"/") && path::is_plain(text)) {
         return Ok(target);
+    }
+    let is_text = str::from_utf8(text).is_ok();
+    if text.is_empty() || !is_text || text.iter().any(|&b| b <= b' ' || b == 0x7f) {
+        return Err(HeadError::Target);
     }
     if text[0] != b'/' {
         let (host, rest) = match *method == Method::CONNECT {
@@ -57,9 +57,6 @@ pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<
         target.path.end = mark;
     }
     let path = &raw[target.path.clone()];
-    if path::is_plain(path) {
-        return Ok(target);
-    }
     if !path::escapes_are_proper(path) {
         return Err(HeadError::Target);
     }

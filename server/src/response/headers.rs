@@ -115,7 +115,8 @@ impl HeaderLines {
         if known.is_none() && (name.is_empty() || !TOKEN.has_all(name.as_bytes())) {
             return Err(HeaderError::Name);
         }
-        if !value.iter().all(|&b| is_value_byte(b)) {
+        // Without an early end, this compares many bytes at a time.
+        if !value.iter().fold(true, |ok, &b| ok & is_value_byte(b)) {
             return Err(HeaderError::Value);
         }
         self.known |= known.map_or(0, Known::bit);

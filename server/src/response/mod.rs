@@ -532,6 +532,9 @@ fn allows_body(status: StatusCode) -> bool {
 }
 
 pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
+    if is_11 && status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let version: &[u8] = if is_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
