@@ -192,13 +192,8 @@ impl Connection {
     }
 
     fn exchange(&mut self) -> &mut Exchange {
-        let Connection {
-            exchange,
-            service,
-            wire,
-            ..
-        } = self;
-        exchange.get_or_insert_with(|| service.pool.take(wire))
+        let exchange = self.exchange.as_mut();
+        exchange.expect("there from the first byte of a head until the wait for the next")
     }
 
     /// Takes in bytes until a head is there, or until there are none.
@@ -208,16 +203,20 @@ impl Connection {
             if self.service.is_draining() && !self.in_head {
                 return NextHead::End;
             }
-            self.exchange();
-            let exchange = self.exchange.as_mut().expect("just taken");
+            let exchange = self.exchange.get_or_insert_with(|| {
+                let pool = &self.service.pool;
+                pool.take(&self.wire)
+            });
             let input = &mut exchange.request.body.input;
-            match self.scanner.scan(input.buffered(), max_bytes) {
-                Ok(Scan::Complete(head)) => {
-                    self.head = head;
-                    return NextHead::Ready;
+            if !input.is_empty() {
+                match self.scanner.scan(input.buffered(), max_bytes) {
+                    Ok(Scan::Complete(head)) => {
+                        self.head = head;
+                        return NextHead::Ready;
+                    }
+                    Ok(Scan::Partial) => {}
+                    Err(e) => return NextHead::Refused(e),
                 }
-                Ok(Scan::Partial) => {}
-                Err(e) => return NextHead::Refused(e),
             }
             match input.try_fill(&self.wire) {
                 Ok(0) => return NextHead::End,
@@ -335,9 +334,8 @@ impl Connection {
 
     /// Calls the handler. False if it panicked: the connection is over.
     fn handle(&mut self) -> bool {
-        let service = self.service.clone();
-        let wire = self.wire.clone();
-        let exchange = self.exchange();
+        let Connection { service, wire, .. } = self;
+        let exchange = self.exchange.as_mut().expect("a head is there");
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         match r.head().expect {
             Expect::Unknown => {
