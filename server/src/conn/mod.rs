@@ -122,8 +122,10 @@ pub(crate) struct Connection {
     scanner: HeadScanner,
     /// Where the head is that the scanner found.
     head: std::ops::Range<usize>,
-    /// When the wait for a head, or for its rest, is over.
-    expires: Nanos,
+    /// When the wait for a head, or for its rest, is over. `None` for a head
+    /// whose rest was not waited for yet: most are here at once, and need no
+    /// look at the clock.
+    expires: Option<Nanos>,
     /// The read deadline that the connection has. It may be earlier than
     /// `expires`: moving it for each request would cost more than finding out
     /// now and then that it was too early.
@@ -137,7 +139,7 @@ impl Connection {
         let wire = Arc::new(Wire::new(conn));
         let entry = Arc::new(Entry::new(wire.clone(), now));
         Connection {
-            expires: now + service.config.read_header_timeout,
+            expires: Some(now + service.config.read_header_timeout),
             service,
             entry,
             wire,
@@ -225,10 +227,11 @@ impl Connection {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return self.wait(),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     let now = wirepath_runtime::now();
-                    if self.armed.is_none() || now >= self.expires {
+                    let expires = self.expires(now);
+                    if self.armed.is_none() || now >= expires {
                         return NextHead::End;
                     }
-                    self.arm(self.expires);
+                    self.arm(expires);
                 }
                 Err(_) => return NextHead::End,
             }
@@ -239,7 +242,7 @@ impl Connection {
     fn wake(&mut self) -> bool {
         if !self.in_head {
             self.in_head = true;
-            self.expires = wirepath_runtime::now() + self.service.config.read_header_timeout;
+            self.expires = None;
         }
         self.entry.change(State::Idle, State::Active)
             || self.entry.change(State::New, State::Active)
@@ -258,19 +261,25 @@ impl Connection {
             // Idle from the end of the last response; woken early by a
             // deadline it is idle already.
             if self.entry.change(State::Active, State::Idle) {
-                self.expires = now + self.service.config.idle_timeout;
+                self.expires = Some(now + self.service.config.idle_timeout);
                 if self.service.is_draining() {
                     return NextHead::End;
                 }
             }
         }
-        if now >= self.expires {
+        let expires = self.expires(now);
+        if now >= expires {
             return NextHead::End;
         }
-        if self.armed.is_none_or(|at| at > self.expires || at <= now) {
-            self.arm(self.expires);
+        if self.armed.is_none_or(|at| at > expires || at <= now) {
+            self.arm(expires);
         }
         NextHead::Wait
+    }
+
+    fn expires(&mut self, now: Nanos) -> Nanos {
+        let timeout = self.service.config.read_header_timeout;
+        *self.expires.get_or_insert_with(|| now + timeout)
     }
 
     fn arm(&mut self, at: Nanos) {

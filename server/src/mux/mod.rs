@@ -146,7 +146,12 @@ impl ServeMux {
         let (host, path) = if is_connect {
             (r.host_bytes(), Cow::Borrowed(escaped))
         } else {
-            (strip_port(r.host_bytes()), path::clean(escaped))
+            // The host is of no use where no pattern has one.
+            let host = match self.tree.has_hosts() {
+                true => strip_port(r.host_bytes()),
+                false => b"".as_slice(),
+            };
+            (host, path::clean(escaped))
         };
         // A CONNECT request names its host in the target for the redirect, and
         // in `Host` for the match.
