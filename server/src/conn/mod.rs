@@ -130,7 +130,8 @@ pub(crate) struct Connection {
     /// `expires`: moving it for each request would cost more than finding out
     /// now and then that it was too early.
     armed: Option<Nanos>,
-    /// Whether `expires` counts from the first byte of this head.
+    /// Whether a byte of this head has come, or is still to be the first of the
+    /// connection.
     in_head: bool,
 }
 
@@ -191,6 +192,7 @@ impl Connection {
     fn between_requests(&mut self) {
         self.scanner = HeadScanner::default();
         self.in_head = false;
+        self.expires = None;
     }
 
     fn exchange(&mut self) -> &mut Exchange {
