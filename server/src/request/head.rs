@@ -130,7 +130,11 @@ impl HeadScanner {
 }
 
 /// Parses the head that is the raw part of `fields`, and indexes its fields.
-pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, HeadError> {
+pub(crate) fn parse(
+    fields: &mut Fields,
+    max_fields: usize,
+    head: &mut Head,
+) -> Result<(), HeadError> {
     let raw = fields.raw();
     let line_end = memchr::memchr(b'\r', raw).ok_or(HeadError::RequestLine)?;
     if raw.get(line_end + 1) != Some(&b'\n') {
@@ -139,7 +143,7 @@ pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, Head
     let (method, target, version) = request_line(&raw[..line_end])?;
     let target = target::parse(raw, target, &method)?;
     index_fields(fields, line_end + 2, max_fields)?;
-    let mut head = Head {
+    *head = Head {
         method,
         version,
         target,
@@ -149,8 +153,7 @@ pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, Head
         keep_alive: false,
         expect: Expect::None,
     };
-    interpret(fields, &mut head)?;
-    Ok(head)
+    interpret(fields, head)
 }
 
 fn request_line(line: &[u8]) -> Result<(Method, Range<usize>, Version), HeadError> {

@@ -84,7 +84,7 @@ impl Request {
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
         self.body.input.consume(end);
-        self.head = head::parse(&mut self.headers, max_fields)?;
+        head::parse(&mut self.headers, max_fields, &mut self.head)?;
         self.body.begin(self.head.framing);
         Ok(())
     }
