@@ -29,6 +29,29 @@ pub enum ParseAddrError {
 }
 
 impl Cidr {
+    /// Whether a host can have the address in its network: not one of a group,
+    /// of loopback, of nobody, and not one of the two that stand for an IPv4
+    /// network and all of its hosts (RFC 1122 §3.2.1.3), nor an IPv6 network's
+    /// routers' (RFC 4291 §2.6.1). Links of two hosts have no such address.
+    pub fn is_host(&self) -> bool {
+        let addr = self.addr;
+        if addr.is_unspecified() || addr.is_multicast() || addr.is_loopback() {
+            return false;
+        }
+        match addr {
+            IpAddr::V4(addr) => {
+                let host_bits = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                let host = addr.to_bits() & host_bits;
+                let is_named = self.prefix >= 31 || (host != 0 && host != host_bits);
+                is_named && !addr.is_broadcast()
+            }
+            IpAddr::V6(addr) => {
+                let host_bits = u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                self.prefix >= 127 || addr.to_bits() & host_bits != 0
+            }
+        }
+    }
+
     /// Whether `other` is in the network of this address.
     pub fn contains(&self, other: IpAddr) -> bool {
         match (self.addr, other) {
@@ -139,6 +162,29 @@ mod tests {
             "",
         ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_no_address_that_stands_for_others() {
+        for (cidr, want) in [
+            ("10.0.0.2/24", true),
+            ("10.0.0.0/24", false),
+            ("10.0.0.255/24", false),
+            ("10.0.1.0/23", true),
+            ("10.0.0.0/31", true),
+            ("10.0.0.0/32", true),
+            ("0.0.0.0/0", false),
+            ("255.255.255.255/32", false),
+            ("224.0.0.1/24", false),
+            ("127.0.0.1/8", false),
+            ("fd00::2/64", true),
+            ("fd00::/64", false),
+            ("fd00::/127", true),
+            ("::1/128", false),
+            ("ff02::1/64", false),
+        ] {
+            assert_eq!(cidr.parse::<Cidr>().unwrap().is_host(), want, "{cidr}");
         }
     }
 

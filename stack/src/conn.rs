@@ -57,6 +57,8 @@ bitflags::bitflags! {
         const RESIDENT = 0x200;
         /// It was established (or failed to be) since the last event.
         const CONNECT_NEWS = 0x400;
+        /// The peer's last segment shut its window.
+        const PEER_SHUT = 0x800;
     }
 }
 
@@ -195,6 +197,20 @@ impl Conn {
     pub(crate) fn has_sent_all(&self) -> bool {
         self.sent.next() == self.written_end().0
             && matches!(self.state(), State::Established | State::CloseWait)
+    }
+
+    /// The first sequence number that the peer has not acknowledged.
+    pub(crate) fn snd_una(&self) -> u32 {
+        let queued = self.socket.get().send_queue() as u32;
+        self.written_end().0.wrapping_sub(queued)
+    }
+
+    /// Notes the window of a segment. True: it has reopened while data that was
+    /// sent before it shut is unacknowledged.
+    pub(crate) fn window_reopens(&mut self, window: u16) -> bool {
+        let was_shut = self.marks.contains(Marks::PEER_SHUT);
+        self.marks.set(Marks::PEER_SHUT, window == 0);
+        was_shut && window > 0
     }
 
     /// Whether the peer owes us an ACK.

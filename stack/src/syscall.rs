@@ -55,11 +55,8 @@ impl Config {
         if !self.mac.is_station() {
             return Err(ConfigError::BadMac(self.mac));
         }
-        for cidr in &self.addrs {
-            let is_broadcast = cidr.addr == IpAddr::from([255; 4]);
-            if cidr.addr.is_unspecified() || cidr.addr.is_multicast() || is_broadcast {
-                return Err(ConfigError::BadAddr(*cidr));
-            }
+        if let Some(cidr) = self.addrs.iter().find(|cidr| !cidr.is_host()) {
+            return Err(ConfigError::BadAddr(*cidr));
         }
         for gateway in &self.gateways {
             if !self.addrs.iter().any(|cidr| cidr.contains(*gateway)) {
@@ -74,8 +71,8 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// An address that a host cannot have (multicast, unspecified, broadcast).
-    #[error("{0} is not an address that a host can have")]
+    /// An address that a host cannot have in its network ([`Cidr::is_host`]).
+    #[error("{0} is not an address that a host can have in its network")]
     BadAddr(Cidr),
     /// A gateway that no prefix covers.
     #[error("the gateway {0} is in none of the stack's networks")]

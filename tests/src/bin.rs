@@ -32,34 +32,40 @@ fn nth_parent(n: usize) -> &'static Path {
 ///
 /// # Panics
 /// If it does not build.
+#[track_caller]
 pub fn wirepath() -> &'static Path {
-    static BIN: OnceLock<PathBuf> = OnceLock::new();
-    BIN.get_or_init(|| match std::env::var_os("WIREPATH_BIN") {
-        Some(path) => path.into(),
+    static BIN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let bin = BIN.get_or_init(|| match std::env::var_os("WIREPATH_BIN") {
+        Some(path) => Ok(path.into()),
         None => build(),
-    })
+    });
+    bin.as_ref().unwrap_or_else(|err| panic!("{err}"))
 }
 
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
+    let args = [
+        "build",
+        "--quiet",
+        "-p",
+        "wirepath-tools",
+        "--profile",
+        profile,
+    ];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "wirepath-tools",
-            "--profile",
-            profile,
-        ])
+        .args(args)
         .arg("--target-dir")
         .arg(target_dir())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
-        .expect("cargo can be started");
-    assert!(status.success(), "cargo build -p wirepath-tools: {status}");
-    profile_dir().join("wirepath")
+        .map_err(|err| format!("cargo: {err}"))?;
+    if status.success() {
+        Ok(profile_dir().join("wirepath"))
+    } else {
+        Err(format!("cargo {}: {status}", args.join(" ")))
+    }
 }

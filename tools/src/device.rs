@@ -71,9 +71,10 @@ impl Attachment {
         let summary = file
             .finish()
             .map_err(|e| Failure::running(format!("the capture {path} is incomplete: {e}")))?;
-        println!(
+        say!(
             "capture: {path}, {} frames, {} left out",
-            summary.written, summary.left_out
+            summary.written,
+            summary.left_out
         );
         Ok(())
     }

@@ -7,7 +7,17 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+/// Prints a line to stdout. That nobody reads it (`wirepath demo | head`) is no
+/// reason to stop.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
 
 mod demo;
 mod device;
@@ -36,7 +46,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) if is_wrong(&err) => {
+            eprintln!("wirepath: {}; see `wirepath --help`", one_line(&err));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     let level = match cli.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
@@ -57,4 +74,20 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Whether the options were wrong, rather than a request for help.
+fn is_wrong(err: &clap::Error) -> bool {
+    err.use_stderr() && err.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
+/// What is wrong, without the usage that clap adds below.
+fn one_line(err: &clap::Error) -> String {
+    let text = err.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = what
+        .trim_start_matches("error: ")
+        .split_whitespace()
+        .collect();
+    words.join(" ")
 }

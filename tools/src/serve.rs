@@ -130,15 +130,17 @@ fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> R
         .map_err(|e| Failure::refused(format!("cannot listen on {listen}: {e}")))?;
     let runtime = runtime::Handle::current().expect("called on a goroutine");
     let to_stop = server.clone();
-    let (drained, drain) = std::sync::mpsc::channel();
+    let (drained, drain) = runtime::chan::channel(1);
     signals::on_stop(move || {
         eprintln!("stopping: requests in flight have {} s", DRAIN.as_secs());
         runtime.go(move || drained.send(to_stop.shutdown(DRAIN)));
     })
     .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    print!("{greeting}");
+    say!("{}", greeting.trim_end());
     server.serve(listener).map_err(|e| Failure::setup(&e))?;
-    let outcome = runtime::blocking(|| drain.recv())
+    // Parks, and so leaves the thread to the requests that are bound to it.
+    let outcome = drain
+        .recv()
         .map_err(|_| Failure::running("the server stopped by itself; this is a bug"))?;
     if !outcome.is_complete() {
         eprintln!(
@@ -248,9 +250,9 @@ fn counters(server: Option<&Server>, stack: &wirepath_stack::Stack) -> Value {
 }
 
 fn print_totals(server: &Server, attachment: Attachment) -> Result<(), Failure> {
-    println!("totals:");
+    say!("totals:");
     for (name, value) in server.stats() {
-        println!("  {name:<28}{value}");
+        say!("  {name:<28}{value}");
     }
     attachment.finish()
 }

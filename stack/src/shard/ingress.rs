@@ -120,15 +120,36 @@ impl Shard {
         }
         self.counters.tcp_segments_received += 1;
         conn.heard(now);
+        let mut reopens = false;
         if conn.phase != Phase::Connecting && conn.in_window(segment.seq) {
             let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
             conn.note_data(segment.seq.wrapping_add(len));
             // `classify` let no group or zero address through.
             conn.mac = segment.src_mac;
+            reopens = conn.window_reopens(segment.window);
         }
         let received = conn.received();
+        if !self.feed(now, slot, &frame[segment.ip.clone()]) {
+            return;
+        }
+        if trace::enabled()
+            && let Some(conn) = self.slots.conn(slot)
+        {
+            conn.trace_ingress(segment, received, frame.len());
+        }
+        if reopens {
+            self.send_again(now, slot, segment.window);
+        }
+        self.after_ingress(now, segment, slot);
+    }
+
+    /// Has smoltcp process an IP packet of a connection. False: that ended it.
+    fn feed(&mut self, now: Nanos, slot: u32, packet: &[u8]) -> bool {
+        let Some(conn) = self.slots.conn(slot) else {
+            return false;
+        };
         let mut phy = Phy {
-            rx: Some(&frame[segment.ip.clone()]),
+            rx: Some(packet),
             outbox: &mut self.outbox,
             line: Line {
                 mac: conn.mac,
@@ -143,12 +164,43 @@ impl Shard {
             iface.poll_ingress_single(instant(now), &mut phy, set);
         }));
         if polled.is_err() {
-            return self.tcp_panicked(slot);
+            self.tcp_panicked(slot);
         }
-        if trace::enabled() {
-            conn.trace_ingress(segment, received, frame.len());
+        polled.is_ok()
+    }
+
+    /// Sends the first unacknowledged segment again, now that the peer's window
+    /// is open.
+    ///
+    /// When a window shuts over data in flight, smoltcp trades its
+    /// retransmission timer for zero-window probes, and when it opens again it
+    /// has neither: what the peer dropped meanwhile would never be sent again
+    /// (RFC 9293 §3.8.6.1 asks for both). Three duplicates of the ACK that opened
+    /// the window start its fast retransmission (RFC 5681 §3.2), and with it the
+    /// timer.
+    #[cold]
+    fn send_again(&mut self, now: Nanos, slot: u32, window: u16) {
+        let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
+            return;
+        };
+        let una = conn.snd_una();
+        if !segment::after(conn.sent.next(), una) {
+            return;
         }
-        self.after_ingress(now, segment, slot);
+        let duplicate = Ack {
+            key: conn.key.reversed(),
+            seq: conn.rcv_nxt(),
+            ack: una,
+            window,
+            echo: None,
+        };
+        let mut packet = vec![0; duplicate.len()];
+        duplicate.emit(&mut packet);
+        for _ in 0..3 {
+            if !self.feed(now, slot, &packet) {
+                return;
+            }
+        }
     }
 
     fn after_ingress(&mut self, now: Nanos, segment: &Segment, slot: u32) {

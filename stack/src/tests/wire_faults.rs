@@ -83,6 +83,29 @@ fn a_peer_with_a_shut_window_is_kept() {
 }
 
 #[test]
+fn what_a_shut_window_cost_is_sent_again_when_it_opens() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 8_000), net.now).unwrap();
+    net.flush(0);
+    // The peer takes the first segment, drops the next, and has no room.
+    let mss = 1_460;
+    let ack = Some(next.wrapping_add(mss));
+    let shut = More { window: 0, ..PLAIN };
+    net.inject(raw.frame(TcpControl::None, 1_001, ack, shut));
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, ack, PLAIN));
+    let again = answers.iter().find(|s| Some(s.seq) == ack);
+    assert!(again.is_some_and(|s| s.payload_len > 0), "{answers:?}");
+    // And were that lost too, the timer sends it.
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(3));
+    assert!(!net.wire.sent(0).is_empty());
+}
+
+#[test]
 fn keepalive_finds_a_dead_peer_and_keeps_a_live_one() {
     let mut net = Net::new();
     let (_, server, _) = net.connected();

@@ -7,7 +7,7 @@ use wirepath_tests::frames::{
 use wirepath_tests::inject::Injector;
 use wirepath_tests::lab::TAP;
 use wirepath_tests::wait::wait_until;
-use wirepath_tests::{Lab, Serve};
+use wirepath_tests::{Lab, Serve, Server};
 
 const US: [u8; 4] = [10, 0, 0, 1];
 const SERVER: [u8; 4] = [10, 0, 0, 2];
@@ -20,6 +20,20 @@ const ACK: u8 = 0x10;
 
 const fn v6(last: u8) -> [u8; 16] {
     [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]
+}
+
+/// An injector beside a server that is ready for both families: its IPv6
+/// address serves only once nobody objected to it (RFC 4862 §5.4).
+#[track_caller]
+fn plug_in(lab: &Lab, server: &Server<'_>) -> (Injector, Cable) {
+    server.check_alive();
+    server.connect(Server::V6).expect("the server accepts");
+    let injector = Injector::new(lab, TAP);
+    let cable = Cable {
+        to: server_mac(lab),
+        from: injector.mac(),
+    };
+    (injector, cable)
 }
 
 /// The MAC address that the server's ARP replies told the kernel.
@@ -348,20 +362,14 @@ fn neighbors(cable: Cable) -> Vec<(&'static str, Vec<Vec<u8>>)> {
 fn each_kind_is_counted_by_its_cause() {
     let lab = lab!("each_kind_is_counted_by_its_cause");
     let server = Serve::new(&lab).start();
-    server.check_alive();
-    let mut injector = Injector::new(&lab, TAP);
-    let cable = Cable {
-        to: server_mac(&lab),
-        from: injector.mac(),
-    };
+    let (mut injector, cable) = plug_in(&lab, &server);
     for (cause, frames) in spoiled(cable) {
-        let name = format!("drop_{cause}");
         for (n, frame) in frames.iter().enumerate() {
-            let before = server.counter(&name);
+            let before = server.counter(cause);
             injector.send(frame);
             // The kernel's own multicast may be counted too, so: at least one.
-            let now = server.counter(&name);
-            assert!(now > before, "{name}, frame {n}: {frame:02x?}");
+            let now = server.counter(cause);
+            assert!(now > before, "{cause}, frame {n}: {frame:02x?}");
         }
     }
     server.check_alive();
@@ -372,12 +380,7 @@ fn a_right_syn_made_by_hand_is_answered() {
     // What makes the spoiled ones spoiled is what was done to this one.
     let lab = lab!("a_right_syn_made_by_hand_is_answered");
     let server = Serve::new(&lab).start();
-    server.check_alive();
-    let mut injector = Injector::new(&lab, TAP);
-    let cable = Cable {
-        to: server_mac(&lab),
-        from: injector.mac(),
-    };
+    let (mut injector, cable) = plug_in(&lab, &server);
     let before = server.counter("passive_opens");
     injector.send(&cable.ipv4(&syn()));
     injector.send(&cable.ipv6(&syn6()));
@@ -392,15 +395,10 @@ fn a_right_syn_made_by_hand_is_answered() {
 fn a_frame_longer_than_the_servers_is_dropped() {
     let lab = lab!("a_frame_longer_than_the_servers_is_dropped");
     let server = Serve::new(&lab).start();
-    server.check_alive();
     lab.net().ip("link set wp0 mtu 9000");
-    let mut injector = Injector::new(&lab, TAP);
-    let cable = Cable {
-        to: server_mac(&lab),
-        from: injector.mac(),
-    };
+    let (mut injector, cable) = plug_in(&lab, &server);
     let long = ipv4(US, SERVER, protocol::UDP, &udp(ends(4000), &[7; 4000]));
-    let too_long = || server.counter("rx_bad_len") + server.counter("drop_oversized");
+    let too_long = || server.counter("rx_bad_len") + server.counter("oversized");
     let before = too_long();
     for _ in 0..10 {
         injector.send(&cable.ipv4(&long));
@@ -414,13 +412,8 @@ fn noise_harms_nothing() {
     const ROUNDS: usize = 2000;
     let lab = lab!("noise_harms_nothing");
     let server = Serve::new(&lab).start();
-    server.check_alive();
     let mut bystander = server.client();
-    let mut injector = Injector::new(&lab, TAP);
-    let cable = Cable {
-        to: server_mac(&lab),
-        from: injector.mac(),
-    };
+    let (mut injector, cable) = plug_in(&lab, &server);
     let kinds: Vec<Vec<u8>> = [
         vec![cable.ipv4(&syn()), cable.ipv6(&syn6())],
         spoiled(cable)

@@ -1,5 +1,6 @@
 //! Stopping a server: what has begun is finished, the rest is refused.
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 use wirepath_tests::Serve;
 use wirepath_tests::http::request;
@@ -59,4 +60,21 @@ fn the_tap_can_be_used_again_at_once() {
         let (status, printed) = server.stop();
         assert_eq!(status.code(), Some(0), "{printed}");
     }
+}
+
+#[test]
+fn a_response_that_nobody_has_read_yet_still_arrives() {
+    let lab = lab!("a_response_that_nobody_has_read_yet_still_arrives");
+    let mut server = Serve::new(&lab).start();
+    let mut client = server.client();
+    set_socket_recv_buffer_size(client.socket(), 4096).unwrap();
+    client.send(request("GET", "/big"));
+    let head = client.head().unwrap();
+    server.daemon().signal(Signal::TERM);
+    server.daemon().wait_for("stopping");
+    let mut body = Vec::new();
+    client.body(&head, &mut body).unwrap();
+    assert_eq!(body.len(), 1 << 20);
+    let (status, printed) = server.daemon().wait();
+    assert_eq!(status.code(), Some(0), "{printed}");
 }

@@ -59,14 +59,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     match tap_in_namespace(&pcap) {
         Ok(attachment) => {
-            println!(
+            say!(
                 "A request on its way from the kernel's TCP through the TAP {TAP}, in a network\n\
                  namespace of its own, to a handler and back:\n"
             );
             show(attachment, &pcap, ask_from_kernel)
         }
         Err(refusal) => {
-            println!("No TAP here: {refusal}.\n");
+            say!("No TAP here: {refusal}.\n");
             on_cable(&pcap)
         }
     }
@@ -76,6 +76,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// An error is something that the machine refuses and a person may allow.
 fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     let setup = |e: namespace::NamespaceError| Failure::setup(&e);
+    may_open_tun()?;
     namespace::enter().map_err(setup)?;
     let attachment = device::attach_tap(&device::TapRequest {
         name: TAP,
@@ -91,8 +92,21 @@ fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     Ok(attachment)
 }
 
+/// A TAP in a namespace of one's own takes no right but this.
+fn may_open_tun() -> Result<(), Failure> {
+    use rustix::fs::{Access, access};
+    match access("/dev/net/tun", Access::READ_OK | Access::WRITE_OK) {
+        // Whatever else is wrong shows when it is opened, with its own advice.
+        Err(rustix::io::Errno::ACCESS) => Err(Failure::refused(
+            "this user may not open /dev/net/tun; most distributions allow everybody to, which \
+             `sudo chmod a+rw /dev/net/tun` does until the next start",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn on_cable(pcap: &Path) -> Result<(), Failure> {
-    println!(
+    say!(
         "A request on its way from a client on a second stack of ours, over an in-memory\n\
          cable, to a handler and back:\n"
     );
@@ -205,7 +219,7 @@ fn show(
     runtime.shutdown(Duration::from_secs(1));
     tell(&answers, &attachment)?;
     attachment.finish()?;
-    println!("Open it with Wireshark, or: tshark -r {}", pcap.display());
+    say!("Open it with Wireshark, or: tshark -r {}", pcap.display());
     Ok(())
 }
 
@@ -222,10 +236,10 @@ fn tell(answers: &Answers, attachment: &Attachment) -> Result<(), Failure> {
             Journey::of_request(&snapshot.events, e.flow, offset, &attachment.device)
         })
         .ok_or_else(|| Failure::running("the trace does not hold the request; this is a bug"))?;
-    println!("{journey}");
+    say!("{journey}");
     let status = answers.text.lines().next().unwrap_or_default();
     let [first, second] = answers.took.map(|took| took.as_nanos() as f64 / 1e3);
-    println!(
+    say!(
         "The client sent {} bytes and had all {} of «{status}» {second:.1} µs later. It was the\n\
          second request of its connection; the first, with everything cold, took {first:.1} µs.\n",
         REQUEST.len(),
