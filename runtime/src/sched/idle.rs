@@ -38,8 +38,11 @@ pub(super) struct Idle {
     spares: Vec<usize>,
     /// M's asleep on their notes.
     ms: Vec<Arc<M>>,
-    /// The M in epoll, or on its way there.
+    /// The M in epoll, or on its way there, while it has no order.
     poller: Option<Arc<M>>,
+    /// Somebody is in epoll, or on the way there or back. A second M there would
+    /// take the wake that is meant for the first.
+    is_polled: bool,
     /// M's without a P that have bound goroutines to run.
     wanting: VecDeque<Arc<M>>,
 }
@@ -51,6 +54,7 @@ impl Idle {
             spares: (procs..2 * procs).collect(),
             ms: Vec::new(),
             poller: None,
+            is_polled: false,
             wanting: VecDeque::new(),
         }
     }
@@ -378,8 +382,9 @@ impl Local {
                 shared.pass_on(&mut idle, p);
             }
             self.m.set_status(Status::Idle);
-            let polls = idle.poller.is_none();
+            let polls = !idle.is_polled;
             if polls {
+                idle.is_polled = true;
                 idle.poller = Some(self.m.clone());
             } else {
                 idle.ms.push(self.m.clone());
@@ -422,30 +427,23 @@ impl Local {
 
     fn sleep_as_poller(&self) -> Order {
         let shared = &*self.shared;
-        loop {
-            let until = shared.next_timer().min(shared.next_event());
-            shared.sleeper.until.store(until.0, Ordering::SeqCst);
-            let late = shared.next_timer() < until || until <= clock::now();
-            if let Some(order) = self.m.take_order() {
-                shared.sleeper.until.store(0, Ordering::SeqCst);
-                return order;
-            }
-            if !late && !shared.arm_all() {
-                shared.sleeper.wait(until);
-            }
-            shared.sleeper.until.store(0, Ordering::SeqCst);
-            if let Some(order) = self.stop_polling() {
-                return order;
-            }
+        let until = shared.next_timer().min(shared.next_event());
+        shared.sleeper.until.store(until.0, Ordering::SeqCst);
+        let late = shared.next_timer() < until || until <= clock::now();
+        if !late && !shared.arm_all() {
+            shared.sleeper.wait(until);
         }
+        shared.sleeper.until.store(0, Ordering::SeqCst);
+        self.stop_polling()
     }
 
     /// After the sleep: an order, or a P to look with, or a sleep on the note.
-    fn stop_polling(&self) -> Option<Order> {
+    fn stop_polling(&self) -> Order {
         let shared = &*self.shared;
         let mut idle = shared.idle();
+        idle.is_polled = false;
         if let Some(order) = self.m.take_order() {
-            return Some(order);
+            return order;
         }
         self.poll_all.set(true);
         // Awake already: an order needs no write to the eventfd, which would end
@@ -454,12 +452,12 @@ impl Local {
         if let Some(p) = shared.take_p(&mut idle) {
             shared.spinning.fetch_add(1, Ordering::SeqCst);
             shared.order_run(&mut idle, &self.m, p, true);
-            return None;
+        } else {
+            // Every P is held, and polls by itself.
+            idle.ms.push(self.m.clone());
         }
-        // Every P is held, and polls by itself.
-        idle.ms.push(self.m.clone());
         drop(idle);
-        Some(self.m.wait_order())
+        self.m.wait_order()
     }
 
     fn enter_blocking(&self) {
