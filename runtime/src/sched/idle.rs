@@ -126,7 +126,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// `left` as epoll knows it: in whole milliseconds, rounded up, so that a sleep
 /// does not end before its time and then again and again until then.
-fn timeout(left: Duration) -> Timespec {
+pub(super) fn timeout(left: Duration) -> Timespec {
     let millis = left.min(LONGEST).as_nanos().div_ceil(1_000_000) as i64;
     Timespec {
         tv_sec: millis / 1_000,

@@ -134,3 +134,22 @@ fn nothing_is_started_once_the_runtime_ends() {
         0
     );
 }
+
+#[test]
+fn a_sleep_is_rounded_up_to_whole_milliseconds_and_bounded() {
+    let rounded = |left| {
+        let timeout = super::idle::timeout(left);
+        (timeout.tv_sec, timeout.tv_nsec)
+    };
+    for (left, want) in [
+        (Duration::ZERO, (0, 0)),
+        (Duration::from_nanos(1), (0, 1_000_000)),
+        (Duration::from_micros(999), (0, 1_000_000)),
+        (Duration::from_millis(1), (0, 1_000_000)),
+        (Duration::new(0, 999_000_001), (1, 0)),
+        (Duration::new(2, 1_000_001), (2, 2_000_000)),
+        (Duration::MAX, (86_400, 0)),
+    ] {
+        assert_eq!(rounded(left), want, "{left:?}");
+    }
+}
