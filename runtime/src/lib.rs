@@ -35,6 +35,8 @@
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
 //! the network. `timer`: waiting for a time.
 
+#![deny(unsafe_code)]
+
 pub mod chan;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;

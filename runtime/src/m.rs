@@ -59,6 +59,8 @@ pub(crate) struct M {
 pub(crate) enum Order {
     /// Take this P; look for work on behalf of all if `spinning`.
     Run { p: usize, spinning: bool },
+    /// Sleep as the poller.
+    Poll,
     /// End.
     Exit,
 }
@@ -109,6 +111,11 @@ impl M {
     pub(crate) fn order(&self, order: Order) {
         *self.note.lock().expect("nothing panics under this lock") = Some(order);
         self.noted.notify_one();
+    }
+
+    pub(crate) fn has_order(&self) -> bool {
+        let note = self.note.lock().expect("nothing panics under this lock");
+        note.is_some()
     }
 
     pub(crate) fn take_order(&self) -> Option<Order> {

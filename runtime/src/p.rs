@@ -24,6 +24,8 @@ pub(crate) struct P {
     pub(crate) since_poll: AtomicU32,
     /// A bit for each shard that has something to send; written by the owner.
     dirty: [AtomicU64; 4],
+    /// Of a spare P: the stuck P that it stands in for, and that one's tick.
+    covers: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) parks: AtomicU64,
     pub(crate) polls: AtomicU64,
@@ -44,6 +46,7 @@ impl P {
             tick: AtomicU32::new(0),
             since_poll: AtomicU32::new(0),
             dirty: Default::default(),
+            covers: AtomicU64::new(0),
             steals: AtomicU64::new(0),
             parks: AtomicU64::new(0),
             polls: AtomicU64::new(0),
@@ -57,6 +60,18 @@ impl P {
             |n: &AtomicU32| n.store(n.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         next(&self.tick);
         next(&self.since_poll);
+    }
+
+    /// Of a spare P: it stands in for `stuck` while that is at `tick`.
+    pub(crate) fn cover(&self, stuck: usize, tick: u32) {
+        let covers = (stuck as u64) << 32 | u64::from(tick);
+        self.covers.store(covers, Ordering::Relaxed);
+    }
+
+    /// Of a spare P: the stuck P, and its tick then.
+    pub(crate) fn covers(&self) -> (usize, u32) {
+        let covers = self.covers.load(Ordering::Relaxed);
+        ((covers >> 32) as usize, covers as u32)
     }
 
     /// Remembers a shard that has something to send. Owner only.

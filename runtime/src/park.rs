@@ -58,9 +58,6 @@ fn this_thread() -> Arc<Thread> {
     ME.with(Arc::clone)
 }
 
-/// Set in the word of a parker that is a thread.
-const THREAD: usize = 2;
-
 impl Parker {
     /// The goroutine or thread that calls.
     pub(crate) fn current() -> Parker {
@@ -83,33 +80,6 @@ impl Parker {
         match self {
             Parker::G(g) => g.id,
             Parker::Thread(_) => 0,
-        }
-    }
-
-    /// The waiter in one word, above 1. Both kinds are aligned to words, so
-    /// two bits are free.
-    pub(crate) fn into_raw(self) -> usize {
-        match self {
-            Parker::G(g) => Arc::into_raw(g).expose_provenance(),
-            Parker::Thread(t) => Arc::into_raw(t).expose_provenance() | THREAD,
-        }
-    }
-
-    /// The waiter out of its word.
-    ///
-    /// # Safety
-    /// `raw` is of [`Parker::into_raw`], and is not taken out twice.
-    #[allow(unsafe_code, reason = "the other half of word.rs")]
-    pub(crate) unsafe fn from_raw(raw: usize) -> Parker {
-        let address = raw & !THREAD;
-        // SAFETY: as the caller promises, `into_raw` made the word of an Arc
-        // of the kind that the bit tells, and its count is ours again.
-        unsafe {
-            if raw & THREAD == 0 {
-                Parker::G(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
-            } else {
-                Parker::Thread(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
-            }
         }
     }
 }

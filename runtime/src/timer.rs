@@ -92,6 +92,20 @@ impl Timers {
         self.next.store(next, Ordering::SeqCst);
     }
 
+    /// Moves all entries to another heap.
+    pub(crate) fn move_to(&self, other: &Timers) {
+        let mut heap = self.heap.lock().expect("nothing panics under this lock");
+        let mut moved = std::mem::take(&mut *heap);
+        self.note_next(&heap);
+        drop(heap);
+        if moved.is_empty() {
+            return;
+        }
+        let mut heap = other.heap.lock().expect("nothing panics under this lock");
+        heap.append(&mut moved);
+        other.note_next(&heap);
+    }
+
     /// Fires what is due at `now`. True: something was.
     pub(crate) fn fire(&self, now: Nanos, woken: &mut Vec<Parker>) -> bool {
         let mut any = false;

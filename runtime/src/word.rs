@@ -5,6 +5,8 @@
 //! through the pointer while it is in the word, so a waiter that is gone and
 //! another at the same address cannot be confused.
 
+use std::sync::Arc;
+
 use crate::park::Parker;
 use crate::sync_shim::{AtomicUsize, Ordering};
 
@@ -25,12 +27,31 @@ pub(crate) enum Arm {
     Busy,
 }
 
+/// Set in the word of a waiter that is a thread. Both kinds are aligned to
+/// words, so two bits are free.
+const THREAD: usize = 2;
+
+/// A waiter in one word, above [`READY`].
+fn into_raw(waiter: Parker) -> usize {
+    match waiter {
+        Parker::G(g) => Arc::into_raw(g).expose_provenance(),
+        Parker::Thread(t) => Arc::into_raw(t).expose_provenance() | THREAD,
+    }
+}
+
 /// Takes a waiter back out of the word.
 fn take(raw: usize) -> Parker {
+    let address = raw & !THREAD;
     // SAFETY: the word holds nothing above READY but what `arm` made with
-    // `into_raw`, and each caller has just swapped `raw` out, so it is taken
-    // back once.
-    unsafe { Parker::from_raw(raw) }
+    // `into_raw` of an Arc of the kind that the bit tells, and each caller has
+    // just swapped `raw` out, so its count is taken back once.
+    unsafe {
+        if raw & THREAD == 0 {
+            Parker::G(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
+        } else {
+            Parker::Thread(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
+        }
+    }
 }
 
 impl WaitWord {
@@ -51,7 +72,7 @@ impl WaitWord {
 
     /// Publishes a waiter.
     pub(crate) fn arm(&self, waiter: Parker) -> Arm {
-        let raw = waiter.into_raw();
+        let raw = into_raw(waiter);
         loop {
             let undone = match self.swap_if(EMPTY, raw) {
                 Ok(_) => return Arm::Armed,

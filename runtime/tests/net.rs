@@ -393,3 +393,33 @@ fn a_thousand_connections_at_once() {
     client.join().unwrap();
     wait_until(|| served.load(Ordering::SeqCst) == CONNECTIONS);
 }
+
+#[test]
+fn a_runtime_with_nothing_to_do_polls_no_more() {
+    let lab = Lab::new();
+    let (ready, address) = channel(1);
+    let server = lab.server.go(move || {
+        let (listener, addr) = listen();
+        ready.send(addr).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let client = lab
+        .client
+        .go(move || dial(&address).write_all(&pattern(0, 9_000)));
+    client.join().unwrap().unwrap();
+    assert_eq!(server.join().unwrap(), 9_000);
+    let polls = |runtime: &wirepath_runtime::Runtime| {
+        let all = runtime.metrics();
+        all.iter().find(|(name, _)| *name == "polls").unwrap().1
+    };
+    for runtime in [&lab.server, &lab.client] {
+        wait_until(|| {
+            let before = polls(runtime);
+            std::thread::sleep(Duration::from_millis(100));
+            polls(runtime) == before
+        });
+    }
+}

@@ -435,3 +435,31 @@ fn random_work_ends() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_deadlock_is_told_and_ends_the_process() {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples")
+        .join("deadlock");
+    // `cargo test` builds the examples beside the tests.
+    for procs in ["1", "2", "4"] {
+        let out = Command::new(&example)
+            .env(wirepath_runtime::MAX_PROCS_VAR, procs)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.starts_with("fatal error: all goroutines are asleep - deadlock!\n"),
+            "{stderr}"
+        );
+        for line in ["goroutine 1 (main) [chan ", "goroutine 2 (other) [chan "] {
+            assert!(stderr.contains(line), "{stderr}");
+        }
+        assert!(out.stdout.is_empty());
+    }
+}

@@ -97,7 +97,7 @@ impl Shared {
             && self.in_blocking.load(Ordering::SeqCst) == 0
             && self.in_run.load(Ordering::SeqCst) > 0
             && self.next_timer() == Nanos::MAX
-            && self.spinning.load(Ordering::SeqCst) == 0
+            && self.census.spinning() == 0
             && !self.any_work();
         if !quiet || self.exiting() || !self.all_idle() {
             return false;

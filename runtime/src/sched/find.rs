@@ -36,11 +36,19 @@ impl Local {
                 return None;
             }
             let p = self.p().expect("an M looks for work with a P");
+            if self.shared.is_over(p) {
+                self.retire(p);
+                if !self.rest() {
+                    return None;
+                }
+                continue;
+            }
             let found = self.busy(p).or_else(|| self.look_around(p));
             if let Some(g) = found {
                 if self.spinning.get() {
                     self.stop_spinning();
                 }
+                self.leave_watch(p);
                 return Some(g);
             }
             // A P that was given up to a wanting M, or nothing anywhere.
@@ -141,9 +149,6 @@ impl Local {
         if shards == 0 {
             return false;
         }
-        let now = clock::now();
-        self.shared.last_poll.store(now.0, Ordering::Relaxed);
-        count(&p.polls);
         let (first, step) = if self.poll_all.take() {
             (0, 1)
         } else if p.id < self.shared.procs() {
@@ -151,6 +156,8 @@ impl Local {
         } else {
             return false;
         };
+        let now = clock::now();
+        count(&p.polls);
         let mut woken = self.woken.take();
         let mut any = false;
         for shard in (first..shards).step_by(step) {
@@ -158,6 +165,8 @@ impl Local {
                 .shared
                 .netpoll
                 .poll(shard, now, POLL_BUDGET, &mut woken);
+            self.shared.last_polls[shard].store(now.0, Ordering::Relaxed);
+            self.shared.rearm(shard);
             // Timers of the stack may have made something to send as well.
             p.mark_dirty(shard);
             any |= turn.frames > 0 || turn.more;

@@ -1,34 +1,35 @@
-//! How M's go to sleep without missing a wake, and how they are woken.
+//! How M's go to sleep without missing a wake, and how they are woken. The
+//! order of steps that this hangs on is told in [`super::census`].
 //!
-//! # The delicate order
-//!
-//! A submitter makes work visible (a queue, an inbox, a timer), then looks
-//! whether somebody must be woken. An M that goes to sleep first makes itself
-//! visible as asleep (its P among the idle ones, its status, no longer
-//! spinning), then looks for work once more. A full fence lies between the two
-//! steps on both sides, so at least one of the two sees the other. The other
-//! way round, a goroutine could be queued just after the look and just before
-//! the sleep, and nobody would run it.
-//!
-//! A submitter wakes nobody while an M spins: the spinner either finds the
-//! work, and wakes another if there is more, or stops spinning and then looks
-//! once more.
+//! # The poller
 //!
 //! One idle M, the poller, sleeps in epoll on the network, the timers and an
 //! eventfd; the others sleep on their notes. Whoever gives the poller an order
 //! writes the eventfd.
+//!
+//! While a P is idle and a goroutine runs there is a poller: an M that is about
+//! to run a goroutine, and finds none, makes one of another M (Go's `wakep`
+//! comes to the same). Otherwise the shards and timers of the idle P would be
+//! looked after by nobody but sysmon. While every P is held there need be none.
+//!
+//! What a running P does behind the poller's back must not spoil its sleep: a
+//! poll disarms a shard, so the shard is armed again if somebody sleeps on it;
+//! and a flush may bring the shard's next event nearer, so whoever gives a P up
+//! has the poller woken if it would sleep past that.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use crate::m::{self, Local, M, Order, Status};
+use crate::p::P;
 
 /// Who and what is idle.
 pub(super) struct Idle {
@@ -38,12 +39,10 @@ pub(super) struct Idle {
     spares: Vec<usize>,
     /// M's asleep on their notes.
     ms: Vec<Arc<M>>,
-    /// The M in epoll, or on its way there, while it has no order.
+    /// The M in epoll, or on its way there.
     poller: Option<Arc<M>>,
-    /// Somebody is in epoll, or on the way there or back. A second M there would
-    /// take the wake that is meant for the first.
-    is_polled: bool,
-    /// M's without a P that have bound goroutines to run.
+    /// M's without a P that have bound goroutines to run. Empty while a P is
+    /// idle.
     wanting: VecDeque<Arc<M>>,
 }
 
@@ -54,7 +53,6 @@ impl Idle {
             spares: (procs..2 * procs).collect(),
             ms: Vec::new(),
             poller: None,
-            is_polled: false,
             wanting: VecDeque::new(),
         }
     }
@@ -96,6 +94,11 @@ impl Sleeper {
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
+    /// Whether the poller sleeps, or is about to.
+    pub(super) fn is_slept_on(&self) -> bool {
+        self.until.load(Ordering::SeqCst) != 0
+    }
+
     /// Wakes the poller if it would sleep past `when`, a timer just added.
     pub(super) fn wake_before(&self, when: Nanos) {
         if when.0 < self.until.load(Ordering::SeqCst) {
@@ -104,11 +107,7 @@ impl Sleeper {
     }
 
     fn wait(&self, until: Nanos) {
-        let left = until.since(clock::now());
-        let timeout = (until != Nanos::MAX).then(|| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let timeout = (until != Nanos::MAX).then(|| timeout(until.since(clock::now())));
         let mut events = [std::mem::MaybeUninit::<epoll::Event>::uninit(); 8];
         // An interrupted sleep is a wake without cause, which is allowed.
         let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events, timeout.as_ref()) else {
@@ -121,6 +120,20 @@ impl Sleeper {
     }
 }
 
+/// The longest sleep with a timeout: epoll's is an `int` of milliseconds, and
+/// rustix asks for longer ones by a call that kernels before 5.11 lack.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// `left` as epoll knows it: in whole milliseconds, rounded up, so that a sleep
+/// does not end before its time and then again and again until then.
+pub(super) fn timeout(left: Duration) -> Timespec {
+    let millis = left.min(LONGEST).as_nanos().div_ceil(1_000_000) as i64;
+    Timespec {
+        tv_sec: millis / 1_000,
+        tv_nsec: millis % 1_000 * 1_000_000,
+    }
+}
+
 impl Shared {
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,7 +141,7 @@ impl Shared {
 
     fn take_p(&self, idle: &mut Idle) -> Option<usize> {
         let p = idle.ps.pop()?;
-        self.idle_ps.store(idle.ps.len(), Ordering::SeqCst);
+        self.census.set_idle(idle.ps.len());
         Some(p)
     }
 
@@ -138,7 +151,23 @@ impl Shared {
             return;
         }
         idle.ps.push(p);
-        self.idle_ps.store(idle.ps.len(), Ordering::SeqCst);
+        self.census.set_idle(idle.ps.len());
+    }
+
+    fn set_poller(&self, idle: &mut Idle, m: Option<Arc<M>>) {
+        self.polled.store(m.is_some(), Ordering::SeqCst);
+        idle.poller = m;
+    }
+
+    /// An M that was made the poller may be ordered to run before it gets there.
+    fn leave_poller(&self, m: &Arc<M>) {
+        if self.polled.load(Ordering::SeqCst) {
+            let mut idle = self.idle();
+            let poller = idle.poller.as_ref();
+            if poller.is_some_and(|other| Arc::ptr_eq(other, m)) {
+                self.set_poller(&mut idle, None);
+            }
+        }
     }
 
     /// Orders a sleeping M to take a P: from then on it counts as running.
@@ -153,7 +182,8 @@ impl Shared {
             .as_ref()
             .is_some_and(|other| Arc::ptr_eq(other, m))
         {
-            idle.poller = None;
+            // It stays the poller until it has left epoll: another that came
+            // there before would take the wake that is meant for this one.
             self.sleeper.wake();
         }
         self.sysmon.ring();
@@ -162,9 +192,11 @@ impl Shared {
     /// Gives `p` to an idle M, or to a new one.
     ///
     /// # Errors
-    /// When no thread could be started.
+    /// When no thread could be started, or the runtime ends.
     fn start_m(&self, idle: &mut Idle, p: usize, spinning: bool) -> io::Result<()> {
-        let m = match idle.ms.last().or(idle.poller.as_ref()) {
+        let poller = idle.poller.as_ref();
+        let poller = poller.filter(|m| m.status() == Status::Idle);
+        let m = match idle.ms.last().or(poller) {
             Some(m) => m.clone(),
             None => self.spawn_m()?,
         };
@@ -172,7 +204,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Starts a thread. Called under the lock of the idle lists, as is the end,
+    /// which counts the threads.
     fn spawn_m(&self) -> io::Result<Arc<M>> {
+        if self.exiting() {
+            return Err(io::Error::other("the runtime ends"));
+        }
         let mut ms = self.ms.write().unwrap_or_else(PoisonError::into_inner);
         let m = Arc::new(M::new(ms.len()));
         let shared = self.me.upgrade().expect("a running M keeps it alive");
@@ -203,16 +240,13 @@ impl Shared {
     /// There is work that an idle P could do: wakes an M for it, unless one
     /// looks already.
     pub(crate) fn wake_p(&self) {
-        fence(Ordering::SeqCst);
-        if self.idle_ps.load(Ordering::SeqCst) == 0 {
-            return;
+        if self.census.must_wake() {
+            self.start_spinner();
         }
-        let alone = self
-            .spinning
-            .compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
-        if alone.is_err() {
-            return;
-        }
+    }
+
+    /// Gives an idle P to an M, which is counted as spinning already.
+    fn start_spinner(&self) {
         let mut idle = self.idle();
         if let Some(p) = self.take_p(&mut idle) {
             if self.start_m(&mut idle, p, true).is_ok() {
@@ -221,23 +255,50 @@ impl Shared {
             // No thread to be had: those that run will come to it.
             self.put_p(&mut idle, p);
         }
-        self.spinning.fetch_sub(1, Ordering::SeqCst);
+        self.census.unspin();
     }
 
-    /// Gives a P beyond the configured number to an M that steals from a stuck
-    /// one. False: all are in use.
-    pub(super) fn compensate(&self) -> bool {
+    /// Makes an M the poller if a P is idle and there is none.
+    pub(super) fn ensure_poller(&self) {
+        let mut idle = self.idle();
+        if idle.poller.is_some() || idle.ps.is_empty() || self.exiting() {
+            return;
+        }
+        let m = match idle.ms.pop() {
+            Some(m) => m,
+            None => match self.spawn_m() {
+                Ok(m) => m,
+                // Then sysmon looks after the shards and timers.
+                Err(_) => return,
+            },
+        };
+        m.order(Order::Poll);
+        self.set_poller(&mut idle, Some(m));
+    }
+
+    /// Gives a P beyond the configured number to an M that steals from `stuck`,
+    /// until that goes on from `tick`. False: all are in use.
+    pub(super) fn compensate(&self, stuck: usize, tick: u32) -> bool {
         let mut idle = self.idle();
         let Some(p) = idle.spares.pop() else {
             return false;
         };
-        self.spinning.fetch_add(1, Ordering::SeqCst);
+        self.ps[p].cover(stuck, tick);
+        self.census.spin();
         let started = self.start_m(&mut idle, p, true).is_ok();
         if !started {
-            self.spinning.fetch_sub(1, Ordering::SeqCst);
+            self.census.unspin();
             self.put_p(&mut idle, p);
         }
         started
+    }
+
+    /// Whether `p` is a spare one whose stuck P has gone on.
+    pub(super) fn is_over(&self, p: &P) -> bool {
+        p.id >= self.procs() && {
+            let (stuck, tick) = p.covers();
+            self.ps[stuck].tick.load(Ordering::Relaxed) != tick
+        }
     }
 
     /// A bound goroutine of `m` is ready: gives it a P if one is idle, or notes
@@ -258,14 +319,16 @@ impl Shared {
     /// Passes on a P that its M gives up: to an M that wants one, or else to
     /// the idle ones.
     fn pass_on(&self, idle: &mut Idle, p: usize) {
+        // Not stuck: a spare P that stands in for it sees so.
+        self.ps[p].advance();
         match idle.wanting.front().cloned() {
-            Some(m) => self.order_run(idle, &m, p, false),
-            None => self.put_p(idle, p),
+            Some(m) if !self.is_over(&self.ps[p]) => self.order_run(idle, &m, p, false),
+            _ => self.put_p(idle, p),
         }
     }
 
-    pub(super) fn spares_left(&self) -> usize {
-        self.idle().spares.len()
+    pub(super) fn spares_left(&self) -> Vec<usize> {
+        self.idle().spares.clone()
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -283,7 +346,7 @@ impl Shared {
 
     /// All P's are idle.
     pub(super) fn all_idle(&self) -> bool {
-        self.idle_ps.load(Ordering::SeqCst) == self.procs()
+        self.census.idle() == self.procs()
     }
 
     /// Orders every M to end once its goroutine comes back.
@@ -303,6 +366,24 @@ impl Shared {
         next.unwrap_or(Nanos::MAX)
     }
 
+    /// The network's next event may have come nearer: wakes the poller if it
+    /// would sleep past it.
+    pub(super) fn events_moved(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeper.is_slept_on() {
+            self.sleeper.wake_before(self.next_event());
+        }
+    }
+
+    /// A shard was polled, which disarms it: arms it again if somebody sleeps
+    /// on it.
+    pub(super) fn rearm(&self, shard: usize) {
+        if self.sleeper.is_slept_on() && self.netpoll.arm(shard) {
+            self.sleeper.wake();
+        }
+    }
+
+    /// When the network has something to do without a frame.
     fn next_event(&self) -> Nanos {
         let shards = 0..self.netpoll.shards();
         let events = shards.filter_map(|s| self.netpoll.next_event(s));
@@ -314,14 +395,6 @@ impl Shared {
         // All are armed, so that each one's fd tells of its own next frame.
         (0..self.netpoll.shards()).fold(false, |any, s| self.netpoll.arm(s) | any)
     }
-
-    /// Called after a poll by anyone but the poller: it armed the queues before
-    /// it slept, and polling disarms them.
-    pub(super) fn rearm_queues(&self) {
-        if self.arm_all() {
-            self.sleeper.wake();
-        }
-    }
 }
 
 impl Local {
@@ -331,11 +404,11 @@ impl Local {
             return true;
         }
         let shared = &self.shared;
-        let busy = shared.procs() - shared.idle_ps.load(Ordering::Relaxed).min(shared.procs());
-        if 2 * shared.spinning.load(Ordering::Relaxed) >= busy.max(1) {
+        let busy = shared.procs() - shared.census.idle().min(shared.procs());
+        if 2 * shared.census.spinning() >= busy.max(1) {
             return false;
         }
-        shared.spinning.fetch_add(1, Ordering::SeqCst);
+        shared.census.spin();
         self.spinning.set(true);
         true
     }
@@ -343,11 +416,37 @@ impl Local {
     /// A spinner found work: another takes over if there is more.
     pub(super) fn stop_spinning(&self) {
         self.spinning.set(false);
-        self.shared.spinning.fetch_sub(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if self.shared.any_work() {
-            self.shared.wake_p();
+        let shared = &self.shared;
+        if shared.census.recheck(true, || shared.any_work()) {
+            shared.start_spinner();
         }
+    }
+
+    /// Before a goroutine runs, which may take long: sees to it that idle P's
+    /// are made use of, and what is theirs is looked after.
+    pub(super) fn leave_watch(&self, p: &P) {
+        let shared = &self.shared;
+        if shared.census.idle() == 0 {
+            return;
+        }
+        if !p.queue.is_empty() {
+            shared.wake_p();
+        }
+        if !shared.polled.load(Ordering::SeqCst) {
+            shared.ensure_poller();
+        }
+    }
+
+    /// Gives up a spare P whose stuck one has gone on, and what it has with it.
+    pub(super) fn retire(&self, p: &P) {
+        self.flush();
+        let left = std::iter::from_fn(|| p.queue.pop().or_else(|| p.queue.pop_next()));
+        self.shared.global.extend(left.collect::<Vec<_>>());
+        p.timers.move_to(&self.shared.ps[0].timers);
+        self.shared
+            .sleeper
+            .wake_before(self.shared.ps[0].timers.next());
+        // `rest` gives it up and looks after what is in the global queue now.
     }
 
     /// Gives the P to an M that wants one. True: it is gone.
@@ -382,45 +481,47 @@ impl Local {
                 shared.pass_on(&mut idle, p);
             }
             self.m.set_status(Status::Idle);
-            let polls = !idle.is_polled;
+            let polls = idle.poller.is_none();
             if polls {
-                idle.is_polled = true;
-                idle.poller = Some(self.m.clone());
+                shared.set_poller(&mut idle, Some(self.m.clone()));
             } else {
                 idle.ms.push(self.m.clone());
             }
             polls
         };
-        if self.spinning.take() {
-            shared.spinning.fetch_sub(1, Ordering::SeqCst);
+        if shared
+            .census
+            .recheck(self.spinning.take(), || shared.any_work())
+        {
+            shared.start_spinner();
         }
-        fence(Ordering::SeqCst);
         if self.has_bound() {
             shared.want_p(&self.m);
-        }
-        if shared.any_work() {
-            shared.wake_p();
         }
         if shared.all_idle() {
             shared.check_deadlock();
         }
         let order = if polls {
-            self.sleep_as_poller()
+            Order::Poll
         } else {
-            shared.rearm_queues();
+            shared.events_moved();
             self.m.wait_order()
         };
         self.obey(order)
     }
 
-    /// Takes the P that it is ordered to. False: exit.
-    pub(crate) fn obey(&self, order: Order) -> bool {
-        match order {
-            Order::Exit => false,
-            Order::Run { p, spinning } => {
-                self.acquire(p);
-                self.spinning.set(spinning);
-                true
+    /// Takes the P that it is ordered to, when that comes. False: exit.
+    pub(crate) fn obey(&self, mut order: Order) -> bool {
+        loop {
+            match order {
+                Order::Exit => return false,
+                Order::Run { p, spinning } => {
+                    self.shared.leave_poller(&self.m);
+                    self.acquire(p);
+                    self.spinning.set(spinning);
+                    return true;
+                }
+                Order::Poll => order = self.sleep_as_poller(),
             }
         }
     }
@@ -429,8 +530,10 @@ impl Local {
         let shared = &*self.shared;
         let until = shared.next_timer().min(shared.next_event());
         shared.sleeper.until.store(until.0, Ordering::SeqCst);
-        let late = shared.next_timer() < until || until <= clock::now();
-        if !late && !shared.arm_all() {
+        fence(Ordering::SeqCst);
+        let moved = shared.next_timer().min(shared.next_event()) < until;
+        let late = moved || until <= clock::now();
+        if !late && !self.m.has_order() && !shared.arm_all() {
             shared.sleeper.wait(until);
         }
         shared.sleeper.until.store(0, Ordering::SeqCst);
@@ -441,21 +544,21 @@ impl Local {
     fn stop_polling(&self) -> Order {
         let shared = &*self.shared;
         let mut idle = shared.idle();
-        idle.is_polled = false;
+        // Awake already: an order needs no write to the eventfd, which would end
+        // the next sleep at once.
+        shared.set_poller(&mut idle, None);
+        self.poll_all.set(true);
         if let Some(order) = self.m.take_order() {
             return order;
         }
-        self.poll_all.set(true);
-        // Awake already: an order needs no write to the eventfd, which would end
-        // the next sleep at once.
-        idle.poller = None;
         if let Some(p) = shared.take_p(&mut idle) {
-            shared.spinning.fetch_add(1, Ordering::SeqCst);
+            shared.census.spin();
             shared.order_run(&mut idle, &self.m, p, true);
-        } else {
-            // Every P is held, and polls by itself.
-            idle.ms.push(self.m.clone());
+            drop(idle);
+            return self.m.wait_order();
         }
+        // Every P is held, and polls by itself.
+        idle.ms.push(self.m.clone());
         drop(idle);
         self.m.wait_order()
     }
@@ -467,16 +570,12 @@ impl Local {
         self.m.set_status(Status::Blocking);
         self.set_blocking(true);
         let p = self.release();
-        let mut idle = shared.idle();
-        let needed = idle.wanting.is_empty() && (idle.poller.is_none() || shared.any_work());
-        if needed && p < shared.procs() {
-            shared.spinning.fetch_add(1, Ordering::SeqCst);
-            if shared.start_m(&mut idle, p, true).is_ok() {
-                return;
-            }
-            shared.spinning.fetch_sub(1, Ordering::SeqCst);
+        shared.pass_on(&mut shared.idle(), p);
+        if shared.census.recheck(false, || shared.any_work()) {
+            shared.start_spinner();
         }
-        shared.pass_on(&mut idle, p);
+        shared.ensure_poller();
+        shared.events_moved();
     }
 
     fn leave_blocking(&self) {

@@ -5,20 +5,24 @@
 //! (see [`crate::g`]), and a P polls the network also while it is busy.
 //!
 //! * [`find`]: where an M looks for its next goroutine, in which order.
-//! * [`idle`]: how it goes to sleep without missing a wake, and is woken.
+//! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
+//!   [`census`]: what decides whether to.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
 //!
 //! # Lock order
-//! `idle` before an M's note. No other two locks are held together, and none
-//! while a goroutine runs.
+//! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
+//! No other two locks are held together, and none while a goroutine runs.
 
+mod census;
 mod end;
 mod find;
 mod idle;
 pub(crate) mod run_queue;
 pub(crate) mod state;
 mod sysmon;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -35,6 +39,7 @@ use crate::p::P;
 use crate::park::Parker;
 use crate::timer::TimerTarget;
 
+use census::Census;
 pub use idle::blocking;
 use idle::{Idle, Sleeper};
 
@@ -102,10 +107,9 @@ pub(crate) struct Shared {
     pub(crate) created: AtomicU64,
     pub(crate) ended: AtomicU64,
     idle: Mutex<Idle>,
-    /// Idle P's; changed under `idle`.
-    idle_ps: AtomicUsize,
-    /// M's that look for work.
-    spinning: AtomicUsize,
+    census: Census,
+    /// There is a poller; changed under `idle`.
+    polled: AtomicBool,
     /// M's that want a P for a bound goroutine; changed under `idle`.
     wanting: AtomicUsize,
     /// M's in `blocking`.
@@ -113,8 +117,8 @@ pub(crate) struct Shared {
     /// Threads of callers of `run` that wait.
     pub(crate) in_run: AtomicUsize,
     sleeper: Sleeper,
-    /// When the network was last polled.
-    last_poll: AtomicU64,
+    /// When each shard was last polled.
+    last_polls: Box<[AtomicU64]>,
     pub(crate) cancelled: AtomicBool,
     exiting: AtomicBool,
     exited: Mutex<usize>,
@@ -155,7 +159,7 @@ pub(crate) fn ready(g: Arc<G>) {
 /// Wakes many at once, and then at most one more M to help.
 pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
     m::with_local(|local| {
-        let mut helped: Option<Arc<Shared>> = None;
+        let mut help = false;
         for parker in parkers.drain(..) {
             let Parker::G(g) = parker else {
                 parker.unpark();
@@ -165,15 +169,20 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
                 continue;
             }
             let own = local.filter(|l| Arc::ptr_eq(&l.shared, &g.shared));
-            let keep = own.is_none().then(|| g.shared.clone());
-            let shared =
-                own.map_or_else(|| keep.as_deref().expect("one of the two"), |l| &*l.shared);
-            if shared.enqueue(own, g, false) && helped.is_none() {
-                helped = keep.or_else(|| own.map(|l| l.shared.clone()));
+            if let Some(own) = own {
+                help |= own.shared.enqueue(Some(own), g, false);
+                continue;
+            }
+            // Of another runtime, or from a thread of none.
+            let shared = g.shared.clone();
+            if shared.enqueue(None, g, false) {
+                shared.wake_p();
             }
         }
-        if let Some(shared) = helped {
-            shared.wake_p();
+        if let Some(local) = local
+            && help
+        {
+            local.shared.wake_p();
         }
     });
 }
@@ -185,6 +194,9 @@ impl Shared {
         netpoll: Netpoll,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let last_polls = (0..netpoll.shards())
+            .map(|_| AtomicU64::new(clock::now().0))
+            .collect();
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
             me: me.clone(),
@@ -200,13 +212,13 @@ impl Shared {
             created: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             idle: Mutex::new(Idle::new(procs)),
-            idle_ps: AtomicUsize::new(procs),
-            spinning: AtomicUsize::new(0),
+            census: Census::new(procs),
+            polled: AtomicBool::new(false),
             wanting: AtomicUsize::new(0),
             in_blocking: AtomicUsize::new(0),
             in_run: AtomicUsize::new(0),
             sleeper,
-            last_poll: AtomicU64::new(clock::now().0),
+            last_polls,
             cancelled: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
             exited: Mutex::new(0),
@@ -286,9 +298,9 @@ impl Shared {
                 Some(p) => p.queue.push(g, |half| self.global.extend(half)),
                 None => self.global.extend([g]),
             }
-            // An M that is looking for work takes one by itself.
-            return local
-                .is_none_or(|l| l.is_executing() || l.p().is_none_or(|p| p.queue.len() > 1));
+            // An M that is looking for work takes one by itself, and wakes
+            // another if that leaves more (`leave_watch`).
+            return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
             Some(local) if local.m.index == home => {
@@ -317,6 +329,7 @@ impl Shared {
         });
         if !marked {
             self.netpoll.flush(shard, clock::now());
+            self.events_moved();
         }
     }
 

@@ -56,7 +56,7 @@ impl Bell {
 
 /// The thread's life.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut ticks = vec![None; shared.ps.len()];
+    let mut ticks = vec![None; shared.procs()];
     while !shared.exiting() {
         if shared.all_idle() && shared.in_use() == 0 {
             shared
@@ -85,23 +85,35 @@ impl Shared {
         Ok(())
     }
 
+    /// The P's that spare ones in use stand in for.
+    fn covered(&self) -> Vec<usize> {
+        let left = self.spares_left();
+        let spares = self.ps[self.procs()..].iter();
+        let used = spares.filter(|p| !left.contains(&p.id));
+        used.map(|p| p.covers().0).collect()
+    }
+
     /// Spare P's in use.
     fn in_use(&self) -> usize {
-        self.ps.len() - self.procs() - self.spares_left()
+        self.procs() - self.spares_left().len()
     }
 
     fn poll_if_late(&self, now: Nanos) {
-        let last = Nanos(self.last_poll.load(Ordering::Relaxed));
-        if self.all_idle() || now.since(last) < PERIOD {
+        if self.all_idle() || self.sleeper.is_slept_on() {
             return;
         }
         let mut woken = Vec::new();
-        for shard in 0..self.netpoll.shards() {
+        for (shard, last) in self.last_polls.iter().enumerate() {
+            if now.since(Nanos(last.load(Ordering::Relaxed))) < PERIOD {
+                continue;
+            }
+            last.store(now.0, Ordering::Relaxed);
             self.netpoll.poll(shard, now, POLL_BUDGET, &mut woken);
             self.netpoll.flush(shard, now);
+            self.rearm(shard);
         }
+        self.events_moved();
         super::unpark_batch(&mut woken);
-        self.rearm_queues();
     }
 
     fn fire_late(&self, now: Nanos) {
@@ -117,16 +129,13 @@ impl Shared {
     /// Compensates for each P whose goroutine has run for a whole period while
     /// free goroutines wait.
     fn watch(&self, ticks: &mut [Option<u32>]) {
-        let waiting = self.any_work() && self.idle_ps.load(Ordering::SeqCst) == 0;
-        let mut stuck = 0;
-        for (p, seen) in self.ps.iter().zip(ticks) {
+        let waiting = self.any_work() && self.census.idle() == 0;
+        let covered = self.covered();
+        for (p, seen) in self.ps[..self.procs()].iter().zip(ticks) {
             let tick = p.tick.load(Ordering::Relaxed);
-            stuck += usize::from(waiting && p.id < self.procs() && *seen == Some(tick));
-            *seen = Some(tick);
-        }
-        for _ in self.in_use()..stuck {
-            if !self.compensate() {
-                break;
+            let stuck = seen.replace(tick) == Some(tick);
+            if waiting && stuck && !covered.contains(&p.id) && !self.compensate(p.id, tick) {
+                return;
             }
         }
     }
