@@ -423,3 +423,20 @@ fn a_runtime_with_nothing_to_do_polls_no_more() {
         });
     }
 }
+
+/// The timer that sends again is set by a P that is given up afterwards, while
+/// another M sleeps as the poller already.
+#[test]
+fn a_lost_frame_is_sent_again_though_everyone_sleeps() {
+    let lab = Lab::new();
+    let (ready, address) = channel(1);
+    let server = lab.server.go(move || {
+        let (listener, addr) = listen();
+        ready.send(addr).unwrap();
+        listener.accept().unwrap().0.read(&mut [0]).unwrap()
+    });
+    lab.lose_one();
+    let client = lab.client.go(move || dial(&address).write(&[7]).unwrap());
+    assert_eq!(client.join().unwrap(), 1);
+    assert_eq!(server.join().unwrap(), 1);
+}

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
 /// be something.
 struct Lane {
     frames: Mutex<VecDeque<Vec<u8>>>,
+    /// Frames that will be lost, counted from the next.
+    lose: AtomicUsize,
     bell: OwnedFd,
 }
 
@@ -27,6 +30,7 @@ impl Lane {
     fn new() -> Arc<Lane> {
         Arc::new(Lane {
             frames: Mutex::default(),
+            lose: AtomicUsize::new(0),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
         })
     }
@@ -71,7 +75,9 @@ impl Queue for End {
     fn tx_burst(&mut self, _now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         let count = frames.len().min(BURST_FRAMES);
         let mut lane = self.toward_peer.frames.lock().unwrap();
-        lane.extend(frames.drain(..count).map(|frame| frame.to_vec()));
+        let lost = self.toward_peer.lose.load(Ordering::SeqCst).min(count);
+        self.toward_peer.lose.fetch_sub(lost, Ordering::SeqCst);
+        lane.extend(frames.drain(..count).skip(lost).map(|frame| frame.to_vec()));
         self.stats.tx_frames += count as u64;
         Ok(count)
     }
@@ -102,6 +108,7 @@ impl Queue for End {
 pub struct Lab {
     pub server: Runtime,
     pub client: Runtime,
+    toward_server: Arc<Lane>,
 }
 
 impl Lab {
@@ -110,7 +117,13 @@ impl Lab {
         Lab {
             server: runtime(1, SERVER, &there, &back),
             client: runtime(2, CLIENT, &back, &there),
+            toward_server: there,
         }
+    }
+
+    /// Loses the next frame of the client.
+    pub fn lose_one(&self) {
+        self.toward_server.lose.store(1, Ordering::SeqCst);
     }
 }
 
