@@ -424,8 +424,7 @@ fn a_runtime_with_nothing_to_do_polls_no_more() {
     }
 }
 
-/// The timer that sends again is set by a P that is given up afterwards, while
-/// another M sleeps as the poller already.
+/// Nothing but the stack's own timer ends the sleep of the client's M's.
 #[test]
 fn a_lost_frame_is_sent_again_though_everyone_sleeps() {
     let lab = Lab::new();
@@ -435,8 +434,12 @@ fn a_lost_frame_is_sent_again_though_everyone_sleeps() {
         ready.send(addr).unwrap();
         listener.accept().unwrap().0.read(&mut [0]).unwrap()
     });
-    lab.lose_one();
-    let client = lab.client.go(move || dial(&address).write(&[7]).unwrap());
+    let lose = lab.loser();
+    let client = lab.client.go(move || {
+        let mut stream = dial(&address);
+        lose();
+        stream.write(&[7]).unwrap()
+    });
     assert_eq!(client.join().unwrap(), 1);
     assert_eq!(server.join().unwrap(), 1);
 }

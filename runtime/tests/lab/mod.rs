@@ -121,9 +121,10 @@ impl Lab {
         }
     }
 
-    /// Loses the next frame of the client.
-    pub fn lose_one(&self) {
-        self.toward_server.lose.store(1, Ordering::SeqCst);
+    /// What loses the next two frames of the client.
+    pub fn loser(&self) -> impl FnOnce() + Send + use<> {
+        let lane = self.toward_server.clone();
+        move || lane.lose.store(2, Ordering::SeqCst)
     }
 }
 
