@@ -423,3 +423,23 @@ fn a_runtime_with_nothing_to_do_polls_no_more() {
         });
     }
 }
+
+/// Nothing but the stack's own timer ends the sleep of the client's M's.
+#[test]
+fn a_lost_frame_is_sent_again_though_everyone_sleeps() {
+    let lab = Lab::new();
+    let (ready, address) = channel(1);
+    let server = lab.server.go(move || {
+        let (listener, addr) = listen();
+        ready.send(addr).unwrap();
+        listener.accept().unwrap().0.read(&mut [0]).unwrap()
+    });
+    let lose = lab.loser();
+    let client = lab.client.go(move || {
+        let mut stream = dial(&address);
+        lose();
+        stream.write(&[7]).unwrap()
+    });
+    assert_eq!(client.join().unwrap(), 1);
+    assert_eq!(server.join().unwrap(), 1);
+}

@@ -1,28 +1,95 @@
 //! Two runtimes with a stack each, joined by a cable in memory.
 
+use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use wirepath_driver::Queue;
-use wirepath_driver::cable::{CableOptions, cable};
+use wirepath_driver::cable::{CableEnd, CableOptions, cable};
+use wirepath_driver::{Frame, FramePool, Nanos, Queue, QueueInfo, RingStats};
 use wirepath_runtime::{Runtime, Stack};
 use wirepath_stack::Config;
 
 pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
 
+/// An end of the cable that loses the next `lose` frames sent from it.
+struct Lossy {
+    end: CableEnd,
+    lose: Arc<AtomicUsize>,
+}
+
+impl Queue for Lossy {
+    fn info(&self) -> &QueueInfo {
+        self.end.info()
+    }
+
+    fn pool(&self) -> &FramePool {
+        self.end.pool()
+    }
+
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.end.rx_burst(now, frames)
+    }
+
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        let lost = self.lose.load(Ordering::SeqCst).min(frames.len());
+        self.lose.fetch_sub(lost, Ordering::SeqCst);
+        frames.drain(..lost);
+        Ok(lost + self.end.tx_burst(now, frames)?)
+    }
+
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        self.end.kick(now)
+    }
+
+    fn reclaim(&mut self, now: Nanos) -> usize {
+        self.end.reclaim(now)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        self.end.wakeup()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.end.arm()
+    }
+
+    fn next_event(&self) -> Option<Nanos> {
+        self.end.next_event()
+    }
+
+    fn stats(&self) -> RingStats {
+        self.end.stats()
+    }
+}
+
 pub struct Lab {
     pub server: Runtime,
     pub client: Runtime,
+    client_loses: Arc<AtomicUsize>,
 }
 
 impl Lab {
     pub fn new() -> Lab {
-        let (near, far) = cable(CableOptions::default()).unwrap();
+        let (near, end) = cable(CableOptions::default()).unwrap();
+        let lose = Arc::new(AtomicUsize::new(0));
+        let client_loses = lose.clone();
         Lab {
             server: runtime(1, SERVER, Box::new(near)),
-            client: runtime(2, CLIENT, Box::new(far)),
+            client: runtime(2, CLIENT, Box::new(Lossy { end, lose })),
+            client_loses,
         }
+    }
+
+    /// What loses the next two frames of the client.
+    #[allow(dead_code, reason = "not every test that uses the lab loses frames")]
+    pub fn loser(&self) -> impl FnOnce() + Send + use<> {
+        let lose = self.client_loses.clone();
+        move || lose.store(2, Ordering::SeqCst)
     }
 }
 
