@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use wirepath_driver::trace::{self, Stage};
-use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, Spares, clock};
 
 use crate::MacAddr;
 use crate::ether::{self, HEADER_LEN};
@@ -27,6 +27,8 @@ pub(crate) struct Outbox {
     /// smoltcp had a packet and was refused room for it.
     pub(crate) refused: bool,
     pool: FramePool,
+    /// Received frames that were read.
+    pub(crate) spares: Spares,
     mac: MacAddr,
     caps: DeviceCapabilities,
     /// Where a packet goes that there is no frame for.
@@ -45,6 +47,7 @@ impl Outbox {
         Outbox {
             frames: VecDeque::with_capacity(OUTBOX_FRAMES),
             refused: false,
+            spares: Spares::new(&pool),
             pool,
             mac,
             caps,
@@ -57,8 +60,11 @@ impl Outbox {
         self.frames.len() < OUTBOX_FRAMES
     }
 
-    fn take(&self) -> Option<Frame> {
-        self.has_room().then(|| self.pool.take_tx()).flatten()
+    fn take(&mut self) -> Option<Frame> {
+        if !self.has_room() {
+            return None;
+        }
+        self.spares.take().or_else(|| self.pool.take_tx())
     }
 
     /// Queues a whole frame that someone else built; false when there is no

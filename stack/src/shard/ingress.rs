@@ -46,6 +46,7 @@ impl Shard {
         let taken = burst.len();
         for frame in burst.drain(..) {
             self.take_frame(now, &frame);
+            self.outbox.spares.put(frame);
         }
         self.burst = burst;
         taken
