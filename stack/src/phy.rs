@@ -55,6 +55,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes of the largest IP packet.
+    pub(crate) fn mtu(&self) -> usize {
+        self.caps.max_transmission_unit
+    }
+
     /// Whether another frame may wait.
     pub(crate) fn has_room(&self) -> bool {
         self.frames.len() < OUTBOX_FRAMES
@@ -153,7 +158,7 @@ impl TxToken for Tx<'_, '_> {
 impl Line<'_> {
     /// Notes a segment that leaves.
     fn note(&mut self, frame: &mut Frame, counters: &mut Counters) {
-        let Some(sent) = Sent::parse(&frame[HEADER_LEN..]) else {
+        let Some(mut sent) = Sent::parse(&frame[HEADER_LEN..]) else {
             return;
         };
         let (end_seq, end_offset) = self.written;
@@ -165,8 +170,12 @@ impl Line<'_> {
             len: sent.len,
         };
         counters.tcp_segments_sent += 1;
-        if sent.len > 0 && segment::after(self.sent.next(), sent.seq) {
-            counters.tcp_retransmits += 1;
+        // No segment is without flags: none went before.
+        let is_first = self.sent.flags == 0;
+        let has_length = sent.next() != sent.seq;
+        if !is_first && has_length && segment::after(self.sent.next(), sent.seq) {
+            sent.is_again = true;
+            counters.tcp_retransmits += u64::from(sent.len > 0);
         }
         *self.sent = sent;
         if trace::enabled() {

@@ -149,16 +149,17 @@ impl Shard {
         if trace::enabled() {
             conn.trace_ingress(segment, received, frame.len());
         }
-        self.after_ingress(now, segment, slot);
+        self.after_ingress(now, frame, segment, slot);
     }
 
-    fn after_ingress(&mut self, now: Nanos, segment: &Segment, slot: u32) {
+    fn after_ingress(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
         if conn.phase == Phase::Connecting && segment.flags.contains(TcpFlags::SYN) {
             conn.irs = segment.seq;
             conn.furthest = segment.seq.wrapping_add(1);
+            conn.set_mss(segment.max_segment_size(frame), self.outbox.mtu());
         }
         if conn.marks.contains(Marks::READ_SHUT) {
             conn.discard_received();
@@ -353,6 +354,7 @@ impl Shard {
         conn.furthest = segment.seq.wrapping_add(1);
         conn.mac = segment.src_mac;
         conn.deadline = Some(now + timeouts::HALF_OPEN);
+        conn.set_mss(segment.max_segment_size(frame), self.outbox.mtu());
         let endpoint = IpListenEndpoint {
             addr: Some(segment.dst.into()),
             port: segment.dst_port,
