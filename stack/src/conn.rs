@@ -13,6 +13,7 @@ use wirepath_driver::Nanos;
 
 use crate::buffer::BufferedSocket;
 use crate::flow::FlowKey;
+use crate::ip::{Segment, TcpFlags};
 use crate::segment::{self, Sent};
 use crate::{Errno, Fd, MacAddr, Ready};
 
@@ -69,7 +70,7 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) marks: Marks,
     pub(crate) socket: BufferedSocket,
-    /// The peer's station: that of its SYN, renewed by segments in the window.
+    /// The peer's station: that of its SYN, renewed by segments that fit.
     pub(crate) mac: MacAddr,
     /// Our initial sequence number, and the peer's.
     pub(crate) iss: u32,
@@ -286,6 +287,16 @@ impl Conn {
     /// (RFC 9293 §3.10.7.4), so that whoever sent it knows the connection.
     pub(crate) fn in_window(&self, seq: u32) -> bool {
         seq.wrapping_sub(self.rcv_nxt()) < self.announced_window().max(1)
+    }
+
+    /// Whether a segment acknowledges what we may have sent of late (RFC 5961
+    /// §5.2, with 64 KiB for the largest window that the peer had). Together
+    /// with [`Conn::in_window`] that is more than anyone off the path can guess.
+    pub(crate) fn acknowledges(&self, segment: &Segment) -> bool {
+        let after_fin = self.written_end().0.wrapping_add(1);
+        let unacked = self.socket.get().send_queue() as u64;
+        segment.flags.contains(TcpFlags::ACK)
+            && u64::from(after_fin.wrapping_sub(segment.ack)) <= unacked + 65_536
     }
 
     /// Whether reading has opened the window enough to tell the peer: it has

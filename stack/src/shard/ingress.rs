@@ -125,7 +125,9 @@ impl Shard {
             let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
             conn.note_data(segment.seq.wrapping_add(len));
             // `classify` let no group or zero address through.
-            conn.mac = segment.src_mac;
+            if conn.mac != segment.src_mac && conn.acknowledges(segment) {
+                conn.mac = segment.src_mac;
+            }
         }
         let received = conn.received();
         let mut phy = Phy {
@@ -374,7 +376,14 @@ impl Shard {
             counters: &mut self.counters,
         };
         let mut iface: Interface = isn::interface(&mut phy, isn, instant(now));
-        iface.poll_ingress_single(instant(now), &mut phy, conn.socket.set_mut());
+        let set = conn.socket.set_mut();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            iface.poll_ingress_single(instant(now), &mut phy, set);
+        }));
+        if polled.is_err() {
+            self.counters.tcp_panics += 1;
+            return false;
+        }
         let remote: Option<IpEndpoint> = conn.socket.get().remote_endpoint();
         remote.is_some() && conn.state() == State::SynReceived
     }
