@@ -120,15 +120,7 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
-        conn.heard(now);
-        if conn.phase != Phase::Connecting && conn.in_window(segment.seq) {
-            let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
-            conn.note_data(segment.seq.wrapping_add(len));
-            // `classify` let no group or zero address through.
-            if conn.mac != segment.src_mac && conn.acknowledges(segment) {
-                conn.mac = segment.src_mac;
-            }
-        }
+        conn.take_notice(now, segment);
         let received = conn.received();
         let mut phy = Phy {
             rx: Some(&frame[segment.ip.clone()]),
@@ -418,6 +410,24 @@ impl Shard {
 }
 
 impl Conn {
+    /// Learns from a segment, before smoltcp does, what does not take smoltcp.
+    /// One that fits neither in sequence nor in acknowledgment says nothing of
+    /// the peer: anybody may have sent it.
+    fn take_notice(&mut self, now: Nanos, segment: &Segment) {
+        let is_in_window = self.phase != Phase::Connecting && self.in_window(segment.seq);
+        if is_in_window || self.acknowledges(segment) {
+            self.heard(now);
+        }
+        if is_in_window {
+            let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
+            self.note_data(segment.seq.wrapping_add(len));
+            // `classify` let no group or zero address through.
+            if self.mac != segment.src_mac && self.acknowledges(segment) {
+                self.mac = segment.src_mac;
+            }
+        }
+    }
+
     /// Whether a segment would end the connection, and whoever sent it has not
     /// shown to know it: a SYN, which smoltcp drops, or a reset inside the
     /// window that is not at its very start, which smoltcp takes.

@@ -133,3 +133,19 @@ fn a_stranger_that_guesses_the_window_does_not_take_the_replies() {
     net.inject(stranger.frame(TcpControl::None, 1_001, Some(next), PLAIN));
     assert_eq!(peer_mac(&net), stranger.mac);
 }
+
+#[test]
+fn strangers_do_not_keep_a_dead_peers_connection() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.write(0, server, b"anybody?").unwrap();
+    for _ in 0..100 {
+        let guess = raw.frame(TcpControl::None, 500_000, Some(next + 500_000), PLAIN);
+        net.inject(guess);
+        net.advance(Duration::from_secs(11));
+    }
+    assert_eq!(net.read(0, server, 1), Err(Errno::TimedOut));
+}
