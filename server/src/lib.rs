@@ -40,6 +40,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod conn;
 mod file;
 mod handler;

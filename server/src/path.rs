@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use crate::bytes::ByteSet;
+
 /// A `%` that is not followed by two hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadEscape;
@@ -53,15 +55,18 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|v| u8::try_from(v).ok())
 }
 
-/// A byte that a path may hold unescaped when the path comes from a peer:
-/// RFC 3986 `pchar`, `/`, and the brackets that Go lets through.
-fn may_stand(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:@[]/%".contains(&byte)
+/// What a path may hold unescaped when it comes from a peer: RFC 3986 `pchar`,
+/// `/`, and the brackets that Go lets through.
+const UNESCAPED: &ByteSet = &ByteSet::alphanumeric_and(b"-_.~!$&'()*+,;=:@[]/");
+
+/// Whether `path` can be kept as it is and has nothing to decode.
+pub(crate) fn is_plain(path: &[u8]) -> bool {
+    UNESCAPED.has_all(path)
 }
 
 /// Whether `path` is an encoding that can be kept as it is.
 pub(crate) fn is_valid_encoding(path: &[u8]) -> bool {
-    path.iter().copied().all(may_stand)
+    path.iter().all(|&b| b == b'%' || UNESCAPED.has(b))
 }
 
 /// Encodes a decoded path anew, as Go does when the peer's own encoding was

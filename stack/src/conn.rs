@@ -60,6 +60,8 @@ bitflags::bitflags! {
         const CONNECT_NEWS = 0x400;
         /// smoltcp's congestion control is on.
         const CONTROLLED = 0x800;
+        /// The peer's last segment shut its window.
+        const PEER_SHUT = 0x1000;
     }
 }
 
@@ -207,6 +209,20 @@ impl Conn {
             && matches!(self.state(), State::Established | State::CloseWait)
     }
 
+    /// The first sequence number that the peer has not acknowledged.
+    pub(crate) fn snd_una(&self) -> u32 {
+        let queued = self.socket.get().send_queue() as u32;
+        self.written_end().0.wrapping_sub(queued)
+    }
+
+    /// Notes the window of a segment. True: it has reopened while data that was
+    /// sent before it shut is unacknowledged.
+    pub(crate) fn window_reopens(&mut self, window: u16) -> bool {
+        let was_shut = self.marks.contains(Marks::PEER_SHUT);
+        self.marks.set(Marks::PEER_SHUT, window == 0);
+        was_shut && window > 0
+    }
+
     /// Whether the peer owes us an ACK.
     pub(crate) fn awaits_ack(&self) -> bool {
         self.socket.get().send_queue() > 0
@@ -244,8 +260,7 @@ impl Conn {
             return;
         }
         let queued = u32::try_from(self.socket.get().send_queue()).unwrap_or(u32::MAX);
-        let acked = self.written_end().0.wrapping_sub(queued);
-        let in_flight = self.sent.next().wrapping_sub(acked).cast_signed();
+        let in_flight = self.sent.next().wrapping_sub(self.snd_una()).cast_signed();
         let in_flight = in_flight.max(0).cast_unsigned().min(queued);
         let next = (queued - in_flight).min(self.mss);
         if self.sent.is_again || in_flight + next > self.initial_window {

@@ -31,6 +31,14 @@ pub(crate) struct FlowKey {
 }
 
 impl FlowKey {
+    /// The flow as its peer names it.
+    pub(crate) fn reversed(&self) -> FlowKey {
+        FlowKey {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
+
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local.into()
     }

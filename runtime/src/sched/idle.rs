@@ -310,6 +310,14 @@ impl Shared {
         // All are armed, so that each one's fd tells of its own next frame.
         (0..self.netpoll.shards()).fold(false, |any, s| self.netpoll.arm(s) | any)
     }
+
+    /// Called after a poll by anyone but the poller: it armed the queues before
+    /// it slept, and polling disarms them.
+    pub(super) fn rearm_queues(&self) {
+        if self.arm_all() {
+            self.sleeper.wake();
+        }
+    }
 }
 
 impl Local {
@@ -394,6 +402,7 @@ impl Local {
         let order = if polls {
             self.sleep_as_poller()
         } else {
+            shared.rearm_queues();
             self.m.wait_order()
         };
         self.obey(order)

@@ -101,6 +101,7 @@ impl Shared {
             self.netpoll.flush(shard, now);
         }
         super::unpark_batch(&mut woken);
+        self.rearm_queues();
     }
 
     fn fire_late(&self, now: Nanos) {

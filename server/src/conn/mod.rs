@@ -122,13 +122,16 @@ pub(crate) struct Connection {
     scanner: HeadScanner,
     /// Where the head is that the scanner found.
     head: std::ops::Range<usize>,
-    /// When the wait for a head, or for its rest, is over.
-    expires: Nanos,
+    /// When the wait for a head, or for its rest, is over. `None` for a head
+    /// whose rest was not waited for yet: most are here at once, and need no
+    /// look at the clock.
+    expires: Option<Nanos>,
     /// The read deadline that the connection has. It may be earlier than
     /// `expires`: moving it for each request would cost more than finding out
     /// now and then that it was too early.
     armed: Option<Nanos>,
-    /// Whether `expires` counts from the first byte of this head.
+    /// Whether a byte of this head has come, or is still to be the first of the
+    /// connection.
     in_head: bool,
 }
 
@@ -137,7 +140,7 @@ impl Connection {
         let wire = Arc::new(Wire::new(conn));
         let entry = Arc::new(Entry::new(wire.clone(), now));
         Connection {
-            expires: now + service.config.read_header_timeout,
+            expires: Some(now + service.config.read_header_timeout),
             service,
             entry,
             wire,
@@ -189,16 +192,12 @@ impl Connection {
     fn between_requests(&mut self) {
         self.scanner = HeadScanner::default();
         self.in_head = false;
+        self.expires = None;
     }
 
     fn exchange(&mut self) -> &mut Exchange {
-        let Connection {
-            exchange,
-            service,
-            wire,
-            ..
-        } = self;
-        exchange.get_or_insert_with(|| service.pool.take(wire))
+        let exchange = self.exchange.as_mut();
+        exchange.expect("there from the first byte of a head until the wait for the next")
     }
 
     /// Takes in bytes until a head is there, or until there are none.
@@ -208,16 +207,20 @@ impl Connection {
             if self.service.is_draining() && !self.in_head {
                 return NextHead::End;
             }
-            self.exchange();
-            let exchange = self.exchange.as_mut().expect("just taken");
+            let exchange = self.exchange.get_or_insert_with(|| {
+                let pool = &self.service.pool;
+                pool.take(&self.wire)
+            });
             let input = &mut exchange.request.body.input;
-            match self.scanner.scan(input.buffered(), max_bytes) {
-                Ok(Scan::Complete(head)) => {
-                    self.head = head;
-                    return NextHead::Ready;
+            if !input.is_empty() {
+                match self.scanner.scan(input.buffered(), max_bytes) {
+                    Ok(Scan::Complete(head)) => {
+                        self.head = head;
+                        return NextHead::Ready;
+                    }
+                    Ok(Scan::Partial) => {}
+                    Err(e) => return NextHead::Refused(e),
                 }
-                Ok(Scan::Partial) => {}
-                Err(e) => return NextHead::Refused(e),
             }
             match input.try_fill(&self.wire) {
                 Ok(0) => return NextHead::End,
@@ -226,10 +229,11 @@ impl Connection {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return self.wait(),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     let now = wirepath_runtime::now();
-                    if self.armed.is_none() || now >= self.expires {
+                    let expires = self.expires(now);
+                    if self.armed.is_none() || now >= expires {
                         return NextHead::End;
                     }
-                    self.arm(self.expires);
+                    self.arm(expires);
                 }
                 Err(_) => return NextHead::End,
             }
@@ -240,7 +244,7 @@ impl Connection {
     fn wake(&mut self) -> bool {
         if !self.in_head {
             self.in_head = true;
-            self.expires = wirepath_runtime::now() + self.service.config.read_header_timeout;
+            self.expires = None;
         }
         self.entry.change(State::Idle, State::Active)
             || self.entry.change(State::New, State::Active)
@@ -259,19 +263,25 @@ impl Connection {
             // Idle from the end of the last response; woken early by a
             // deadline it is idle already.
             if self.entry.change(State::Active, State::Idle) {
-                self.expires = now + self.service.config.idle_timeout;
+                self.expires = Some(now + self.service.config.idle_timeout);
                 if self.service.is_draining() {
                     return NextHead::End;
                 }
             }
         }
-        if now >= self.expires {
+        let expires = self.expires(now);
+        if now >= expires {
             return NextHead::End;
         }
-        if self.armed.is_none_or(|at| at > self.expires || at <= now) {
-            self.arm(self.expires);
+        if self.armed.is_none_or(|at| at > expires || at <= now) {
+            self.arm(expires);
         }
         NextHead::Wait
+    }
+
+    fn expires(&mut self, now: Nanos) -> Nanos {
+        let timeout = self.service.config.read_header_timeout;
+        *self.expires.get_or_insert_with(|| now + timeout)
     }
 
     fn arm(&mut self, at: Nanos) {
@@ -335,9 +345,8 @@ impl Connection {
 
     /// Calls the handler. False if it panicked: the connection is over.
     fn handle(&mut self) -> bool {
-        let service = self.service.clone();
-        let wire = self.wire.clone();
-        let exchange = self.exchange();
+        let Connection { service, wire, .. } = self;
+        let exchange = self.exchange.as_mut().expect("a head is there");
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         match r.head().expect {
             Expect::Unknown => {
@@ -350,7 +359,7 @@ impl Connection {
             }
             _ => {}
         }
-        if r.target() == "*" && *r.method() == Method::OPTIONS {
+        if r.is_asterisk() && *r.method() == Method::OPTIONS {
             w.header("Content-Length", "0");
             return true;
         }

@@ -21,6 +21,10 @@ impl<V> Default for Mapping<V> {
 }
 
 impl<V: Default> Mapping<V> {
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Mapping::List(list) if list.is_empty())
+    }
+
     pub fn get(&self, key: &[u8]) -> Option<&V> {
         match self {
             Mapping::List(list) => list.iter().find(|(k, _)| **k == *key).map(|(_, v)| v),

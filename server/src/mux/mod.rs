@@ -144,14 +144,19 @@ impl ServeMux {
         let escaped = r.escaped_path();
         let is_connect = *r.method() == Method::CONNECT;
         let (host, path) = if is_connect {
-            (r.host().as_bytes(), Cow::Borrowed(escaped))
+            (r.host_bytes(), Cow::Borrowed(escaped))
         } else {
-            (strip_port(r.host()).as_bytes(), path::clean(escaped))
+            // The host is of no use where no pattern has one.
+            let host = match self.tree.has_hosts() {
+                true => strip_port(r.host_bytes()),
+                false => b"".as_slice(),
+            };
+            (host, path::clean(escaped))
         };
         // A CONNECT request names its host in the target for the redirect, and
         // in `Host` for the match.
         let redirect_host = match is_connect {
-            true => r.target_host().as_bytes(),
+            true => r.target_host(),
             false => host,
         };
         let mut found = self.tree.find(redirect_host, method, &path, spans);
@@ -203,7 +208,7 @@ impl ServeMux {
 
 impl Handler for ServeMux {
     fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
-        if r.target() == "*" {
+        if r.is_asterisk() {
             if r.version() >= http::Version::HTTP_11 {
                 w.header("Connection", "close");
             }
@@ -259,19 +264,17 @@ fn is_exact(leaf: &Leaf, path: &[u8]) -> bool {
 }
 
 /// The host of `host:port` or `[v6]:port`; anything else as it is.
-fn strip_port(host: &str) -> &str {
-    let Some((name, _port)) = host.rsplit_once(':') else {
+fn strip_port(host: &[u8]) -> &[u8] {
+    let Some(colon) = host.iter().rposition(|&b| b == b':') else {
         return host;
     };
-    if let Some(inner) = name.strip_prefix('[') {
-        return match inner.strip_suffix(']') {
-            Some(inner) if !inner.contains(['[', ']']) => inner,
-            _ => host,
-        };
-    }
-    match name.contains([':', '[', ']']) {
-        true => host,
-        false => name,
+    let (name, is_whole) = match &host[..colon] {
+        [b'[', inner @ .., b']'] => (inner, !inner.iter().any(|b| b"[]".contains(b))),
+        name => (name, !name.iter().any(|b| b":[]".contains(b))),
+    };
+    match is_whole {
+        true => name,
+        false => host,
     }
 }
 

@@ -256,7 +256,7 @@ fn is_identifier(name: &str) -> bool {
 
 /// RFC 9110 §5.6.2.
 fn is_token(text: &str) -> bool {
-    text.bytes().all(crate::request::is_token_byte)
+    crate::request::TOKEN.has_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -70,6 +70,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether some pattern is for one host only.
+    pub fn has_hosts(&self) -> bool {
+        !self.root.literals.is_empty()
+    }
+
     /// The most specific pattern that matches, and in `spans` what its
     /// wildcards match.
     pub fn find(

@@ -8,9 +8,22 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, Invali
 
 /// Where a field is in the raw bytes.
 #[derive(Clone, Copy, Debug)]
-struct Field {
+pub(super) struct Field {
     name: (u32, u32),
     value: (u32, u32),
+}
+
+impl Field {
+    pub fn new(name: Range<usize>, value: Range<usize>) -> Field {
+        let narrow = |r: Range<usize>| {
+            let narrow = |n| u32::try_from(n).expect("a head is less than 4 GiB");
+            (narrow(r.start), narrow(r.end))
+        };
+        Field {
+            name: narrow(name),
+            value: narrow(value),
+        }
+    }
 }
 
 fn range((start, end): (u32, u32)) -> Range<usize> {
@@ -22,7 +35,7 @@ fn range((start, end): (u32, u32)) -> Range<usize> {
 #[derive(Debug, Default)]
 pub struct Fields {
     pub(super) raw: Vec<u8>,
-    list: Vec<Field>,
+    pub(super) list: Vec<Field>,
 }
 
 /// A field that has no place in a [`HeaderMap`].
@@ -54,17 +67,6 @@ impl Fields {
 
     pub(super) fn raw(&self) -> &[u8] {
         &self.raw
-    }
-
-    pub(super) fn push(&mut self, name: Range<usize>, value: Range<usize>) {
-        let narrow = |r: Range<usize>| {
-            let narrow = |n| u32::try_from(n).expect("a head is less than 4 GiB");
-            (narrow(r.start), narrow(r.end))
-        };
-        self.list.push(Field {
-            name: narrow(name),
-            value: narrow(value),
-        });
     }
 
     /// Where the names and the values are in the raw bytes.

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use http::Method;
 
+use super::TOKEN;
 use super::error::HeadError;
-use super::fields::Fields;
-use super::is_token_byte;
+use super::fields::{Field, Fields};
 use super::target::{self, Target};
 
 /// Empty lines that a client may send before a request line (RFC 9112 §2.2
@@ -130,7 +130,11 @@ impl HeadScanner {
 }
 
 /// Parses the head that is the raw part of `fields`, and indexes its fields.
-pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, HeadError> {
+pub(crate) fn parse(
+    fields: &mut Fields,
+    max_fields: usize,
+    head: &mut Head,
+) -> Result<(), HeadError> {
     let raw = fields.raw();
     let line_end = memchr::memchr(b'\r', raw).ok_or(HeadError::RequestLine)?;
     if raw.get(line_end + 1) != Some(&b'\n') {
@@ -139,7 +143,7 @@ pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, Head
     let (method, target, version) = request_line(&raw[..line_end])?;
     let target = target::parse(raw, target, &method)?;
     index_fields(fields, line_end + 2, max_fields)?;
-    let mut head = Head {
+    *head = Head {
         method,
         version,
         target,
@@ -149,19 +153,16 @@ pub(crate) fn parse(fields: &mut Fields, max_fields: usize) -> Result<Head, Head
         keep_alive: false,
         expect: Expect::None,
     };
-    interpret(fields, &mut head)?;
-    Ok(head)
+    interpret(fields, head)
 }
 
 fn request_line(line: &[u8]) -> Result<(Method, Range<usize>, Version), HeadError> {
-    let method_end = memchr::memchr(b' ', line).ok_or(HeadError::RequestLine)?;
+    let method_end = line.iter().position(|&b| b == b' ');
+    let method_end = method_end.ok_or(HeadError::RequestLine)?;
     let target = method_end + 1;
     let target_end = memchr::memchr(b' ', &line[target..]).ok_or(HeadError::RequestLine)?;
     let target = target..target + target_end;
     let method = &line[..method_end];
-    if !method.iter().copied().all(is_token_byte) {
-        return Err(HeadError::Method);
-    }
     let method = Method::from_bytes(method).map_err(|_| HeadError::Method)?;
     let version = version(&line[target.end + 1..])?;
     Ok((method, target, version))
@@ -189,43 +190,28 @@ pub(super) fn index_fields(
     at: usize,
     max_fields: usize,
 ) -> Result<(), HeadError> {
-    // The index is filled while the raw bytes are borrowed, so they are taken
-    // out for the time.
-    let mut index = std::mem::take(fields);
-    let raw = std::mem::take(&mut index.raw);
-    let result = index_in(&mut index, &raw, at, max_fields);
-    index.raw = raw;
-    *fields = index;
-    result
-}
-
-fn index_in(index: &mut Fields, raw: &[u8], at: usize, max_fields: usize) -> Result<(), HeadError> {
+    let Fields { raw, list } = fields;
     let mut on_stack = [httparse::EMPTY_HEADER; FIELDS_ON_STACK];
     let first = max_fields.min(FIELDS_ON_STACK);
     match httparse::parse_headers(&raw[at..], &mut on_stack[..first]) {
         Err(httparse::Error::TooManyHeaders) if max_fields > first => {
             let mut all = vec![httparse::EMPTY_HEADER; max_fields];
-            push_fields(
-                index,
-                raw,
-                at,
-                httparse::parse_headers(&raw[at..], &mut all),
-            )
+            push_fields(list, raw, at, httparse::parse_headers(&raw[at..], &mut all))
         }
-        parsed => push_fields(index, raw, at, parsed),
+        parsed => push_fields(list, raw, at, parsed),
     }
 }
 
 type Parsed<'a, 'h> = httparse::Result<(usize, &'h [httparse::Header<'a>])>;
 
 fn push_fields(
-    index: &mut Fields,
+    list: &mut Vec<Field>,
     raw: &[u8],
     at: usize,
     parsed: Parsed<'_, '_>,
 ) -> Result<(), HeadError> {
-    let list = match parsed {
-        Ok(httparse::Status::Complete((len, list))) if at + len == raw.len() => list,
+    let headers = match parsed {
+        Ok(httparse::Status::Complete((len, headers))) if at + len == raw.len() => headers,
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
         _ => return Err(diagnose(&raw[at..])),
     };
@@ -233,8 +219,8 @@ fn push_fields(
         let start = part.as_ptr().addr() - raw.as_ptr().addr();
         start..start + part.len()
     };
-    for field in list {
-        index.push(range(field.name.as_bytes()), range(field.value));
+    for field in headers {
+        list.push(Field::new(range(field.name.as_bytes()), range(field.value)));
     }
     Ok(())
 }
@@ -256,7 +242,7 @@ fn diagnose(fields: &[u8]) -> HeadError {
         if name.ends_with(b" ") || name.ends_with(b"\t") {
             return HeadError::SpaceBeforeColon;
         }
-        if name.is_empty() || !name.iter().copied().all(is_token_byte) {
+        if name.is_empty() || !TOKEN.has_all(name) {
             return HeadError::FieldName;
         }
         let value = line[colon + 1..].strip_suffix(b"\r\n");

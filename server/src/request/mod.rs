@@ -20,15 +20,14 @@ pub use error::HeadError;
 pub use fields::{Fields, HeaderMapError};
 pub(crate) use head::{Expect, Framing, HeadScanner, Scan, has_token, is_value_byte};
 
+use crate::bytes::ByteSet;
 use crate::conn::Wire;
 use crate::mux::{Pattern, Spans};
 use crate::path;
 use head::Head;
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
+/// What a token is made of (RFC 9110 §5.6.2).
+pub(crate) const TOKEN: &ByteSet = &ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// The pattern that a mux chose.
 pub(crate) struct Matched {
@@ -85,7 +84,7 @@ impl Request {
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
         self.body.input.consume(end);
-        self.head = head::parse(&mut self.headers, max_fields)?;
+        head::parse(&mut self.headers, max_fields, &mut self.head)?;
         self.body.begin(self.head.framing);
         Ok(())
     }
@@ -158,15 +157,24 @@ impl Request {
     /// The host that is asked for, with its port if one was given: of an
     /// absolute target, else of the `Host` field.
     pub fn host(&self) -> &str {
+        str::from_utf8(self.host_bytes()).expect("checked when it was parsed")
+    }
+
+    pub(crate) fn host_bytes(&self) -> &[u8] {
         match self.target_host() {
-            "" => self.text(self.head.host.clone()),
+            b"" => &self.headers.raw()[self.head.host.clone()],
             host => host,
         }
     }
 
     /// The host of an absolute target, or CONNECT's authority.
-    pub(crate) fn target_host(&self) -> &str {
-        self.text(self.head.target.host.clone())
+    pub(crate) fn target_host(&self) -> &[u8] {
+        &self.headers.raw()[self.head.target.host.clone()]
+    }
+
+    /// Whether the target is `*`: the server, and nothing on it.
+    pub(crate) fn is_asterisk(&self) -> bool {
+        self.headers.raw()[self.head.target.whole.clone()] == *b"*"
     }
 
     /// The length of the body: 0 if there is none, `None` if it comes in

@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::Method;
 
 use super::error::HeadError;
+use crate::bytes::ByteSet;
 use crate::path;
 
 /// Where the parts of the target are in the raw head.
@@ -25,10 +26,6 @@ pub(crate) struct Target {
 /// Finds the parts of the target that is at `whole` in `raw`.
 pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<Target, HeadError> {
     let text = &raw[whole.clone()];
-    let is_text = str::from_utf8(text).is_ok();
-    if text.is_empty() || !is_text || text.iter().any(|&b| b <= b' ' || b == 0x7f) {
-        return Err(HeadError::Target);
-    }
     let mut target = Target {
         whole: whole.clone(),
         host: whole.start..whole.start,
@@ -36,8 +33,12 @@ pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<
         query: whole.end..whole.end,
         escaped: None,
     };
-    if text == b"*" {
+    if text == b"*" || (text.starts_with(b"/") && path::is_plain(text)) {
         return Ok(target);
+    }
+    let is_text = str::from_utf8(text).is_ok();
+    if text.is_empty() || !is_text || text.iter().any(|&b| b <= b' ' || b == 0x7f) {
+        return Err(HeadError::Target);
     }
     if text[0] != b'/' {
         let (host, rest) = match *method == Method::CONNECT {
@@ -85,6 +86,6 @@ fn absolute(text: &[u8]) -> Option<(Range<usize>, usize)> {
 /// Whether every byte may stand in a `Host`: those of RFC 3986's host and
 /// port, percent-escapes and an IPv6 zone included.
 pub(super) fn is_host(host: &[u8]) -> bool {
-    host.iter()
-        .all(|b| b.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(b))
+    const HOST: &ByteSet = &ByteSet::alphanumeric_and(b"!$%&'()*+,-.:;=[]_~");
+    HOST.has_all(host)
 }

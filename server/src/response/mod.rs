@@ -23,7 +23,7 @@ pub use sniff::detect_content_type;
 use crate::conn::Wire;
 use crate::request::{Request, has_token};
 use date::DateCache;
-use headers::HeaderLines;
+use headers::{HeaderLines, Known};
 
 /// Body bytes that are held back. As in Go.
 const HOLD_BYTES: usize = 2048;
@@ -248,12 +248,12 @@ impl ResponseWriter {
     }
 
     fn declared_length(&mut self) -> Option<u64> {
-        let value = self.headers.get("Content-Length")?;
+        let value = self.headers.get_known(Known::ContentLength)?;
         let text = str::from_utf8(value).ok().filter(|t| !t.starts_with('+'));
         let length = text.and_then(|t| t.parse().ok());
         if length.is_none() {
             tracing::error!("response header left out: invalid Content-Length");
-            self.headers.remove("Content-Length");
+            self.headers.remove_known(Known::ContentLength);
         }
         length
     }
@@ -355,17 +355,17 @@ impl ResponseWriter {
         let allowed = allows_body(status);
         if !allowed {
             // RFC 9110 §8.6 and §15.4.5.
-            self.headers.remove("Content-Length");
+            self.headers.remove_known(Known::ContentLength);
             if status == StatusCode::NOT_MODIFIED {
-                self.headers.remove("Content-Type");
+                self.headers.remove_known(Known::ContentType);
             }
         }
-        self.headers.remove("Transfer-Encoding");
+        self.headers.remove_known(Known::TransferEncoding);
         let is_tunnel = asked.is_connect && status.is_success();
         if is_tunnel {
-            self.headers.remove("Content-Length");
+            self.headers.remove_known(Known::ContentLength);
         }
-        let has_trailer = self.headers.contains("Trailer");
+        let has_trailer = self.headers.has(Known::Trailer);
         let mut length = None;
         if is_final
             && allowed
@@ -381,7 +381,7 @@ impl ResponseWriter {
         self.close |= asked.is_connect || asked.close || (!asked.is_11 && !persists_10);
         let close_asked = self
             .headers
-            .get("Connection")
+            .get_known(Known::Connection)
             .map(|v| has_token(v, "close"));
         self.close |= close_asked == Some(true);
         self.mode = if asked.is_head || !allowed {
@@ -406,22 +406,22 @@ impl ResponseWriter {
     ) {
         let is_11 = self.asked.is_11;
         if self.close && status != StatusCode::SWITCHING_PROTOCOLS {
-            self.headers.remove("Connection");
+            self.headers.remove_known(Known::Connection);
         }
-        let has_connection = self.headers.contains("Connection");
-        let has_date = self.headers.contains("Date");
+        let has_connection = self.headers.has(Known::Connection);
+        let has_date = self.headers.has(Known::Date);
         let kind = self.sniffed(status, data);
         let out = &mut self.out;
         push_status(out, is_11, status);
         out.extend_from_slice(self.headers.as_bytes());
+        if !has_date {
+            out.extend_from_slice(self.date.line());
+        }
         let mut push = |name: &str, value: &[u8]| {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         };
-        if !has_date {
-            push("Date: ", self.date.get());
-        }
         if let Some(length) = length {
             push(
                 "Content-Length: ",
@@ -444,10 +444,10 @@ impl ResponseWriter {
 
     /// The type of the body, when the handler did not say.
     fn sniffed(&self, status: StatusCode, data: &[u8]) -> Option<&'static str> {
-        let is_given = self.headers.contains("Content-Type")
+        let is_given = self.headers.has(Known::ContentType)
             || self
                 .headers
-                .get("Content-Encoding")
+                .get_known(Known::ContentEncoding)
                 .is_some_and(|v| !v.is_empty());
         if is_given || !allows_body(status) {
             return None;
@@ -532,6 +532,9 @@ fn allows_body(status: StatusCode) -> bool {
 }
 
 pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
+    if is_11 && status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let version: &[u8] = if is_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());

@@ -120,10 +120,29 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
-        conn.take_notice(now, segment);
+        let reopens = conn.take_notice(now, segment);
         let received = conn.received();
+        if !self.feed(now, slot, &frame[segment.ip.clone()]) {
+            return;
+        }
+        if trace::enabled()
+            && let Some(conn) = self.slots.conn(slot)
+        {
+            conn.trace_ingress(segment, received, frame.len());
+        }
+        if reopens {
+            self.send_again(now, slot, segment.window);
+        }
+        self.after_ingress(now, frame, segment, slot);
+    }
+
+    /// Has smoltcp process an IP packet of a connection. False: that ended it.
+    fn feed(&mut self, now: Nanos, slot: u32, packet: &[u8]) -> bool {
+        let Some(conn) = self.slots.conn(slot) else {
+            return false;
+        };
         let mut phy = Phy {
-            rx: Some(&frame[segment.ip.clone()]),
+            rx: Some(packet),
             outbox: &mut self.outbox,
             line: Line {
                 mac: conn.mac,
@@ -138,12 +157,43 @@ impl Shard {
             iface.poll_ingress_single(instant(now), &mut phy, set);
         }));
         if polled.is_err() {
-            return self.tcp_panicked(slot);
+            self.tcp_panicked(slot);
         }
-        if trace::enabled() {
-            conn.trace_ingress(segment, received, frame.len());
+        polled.is_ok()
+    }
+
+    /// Sends the first unacknowledged segment again, now that the peer's window
+    /// is open.
+    ///
+    /// When a window shuts over data in flight, smoltcp trades its
+    /// retransmission timer for zero-window probes, and when it opens again it
+    /// has neither: what the peer dropped meanwhile would never be sent again
+    /// (RFC 9293 §3.8.6.1 asks for both). Three duplicates of the ACK that opened
+    /// the window start its fast retransmission (RFC 5681 §3.2), and with it the
+    /// timer.
+    #[cold]
+    fn send_again(&mut self, now: Nanos, slot: u32, window: u16) {
+        let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
+            return;
+        };
+        let una = conn.snd_una();
+        if !segment::after(conn.sent.next(), una) {
+            return;
         }
-        self.after_ingress(now, frame, segment, slot);
+        let duplicate = Ack {
+            key: conn.key.reversed(),
+            seq: conn.rcv_nxt(),
+            ack: una,
+            window,
+            echo: None,
+        };
+        let mut packet = vec![0; duplicate.len()];
+        duplicate.emit(&mut packet);
+        for _ in 0..3 {
+            if !self.feed(now, slot, &packet) {
+                return;
+            }
+        }
     }
 
     fn after_ingress(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
@@ -412,20 +462,22 @@ impl Shard {
 impl Conn {
     /// Learns from a segment, before smoltcp does, what does not take smoltcp.
     /// One that fits neither in sequence nor in acknowledgment says nothing of
-    /// the peer: anybody may have sent it.
-    fn take_notice(&mut self, now: Nanos, segment: &Segment) {
+    /// the peer: anybody may have sent it. True: the peer's window has reopened.
+    fn take_notice(&mut self, now: Nanos, segment: &Segment) -> bool {
         let is_in_window = self.phase != Phase::Connecting && self.in_window(segment.seq);
         if is_in_window || self.acknowledges(segment) {
             self.heard(now);
         }
-        if is_in_window {
-            let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
-            self.note_data(segment.seq.wrapping_add(len));
-            // `classify` let no group or zero address through.
-            if self.mac != segment.src_mac && self.acknowledges(segment) {
-                self.mac = segment.src_mac;
-            }
+        if !is_in_window {
+            return false;
         }
+        let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
+        self.note_data(segment.seq.wrapping_add(len));
+        // `classify` let no group or zero address through.
+        if self.mac != segment.src_mac && self.acknowledges(segment) {
+            self.mac = segment.src_mac;
+        }
+        self.window_reopens(segment.window)
     }
 
     /// Whether a segment would end the connection, and whoever sent it has not

@@ -91,6 +91,21 @@ fn an_initial_window_that_is_lost_comes_again_slowly() {
 }
 
 #[test]
+fn a_handshake_that_was_lost_makes_careful() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let syn_ack = net.inject(raw.frame(TcpControl::Syn, 1_000, None, PLAIN));
+    net.advance(Duration::from_millis(1_050));
+    let next = syn_ack[0].seq.wrapping_add(1);
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.write(0, server, &pattern(0, 14_000)).unwrap();
+    net.flush(0);
+    assert_eq!(data_sent(&net).iter().sum::<usize>(), 2_048);
+}
+
+#[test]
 fn responses_up_to_the_initial_window_never_wait() {
     let mut net = Net::new();
     let listener = net.listen(&ListenOptions::default());
@@ -144,6 +159,29 @@ fn a_peer_with_a_shut_window_is_kept() {
         }
     }
     assert!(got == pattern(0, total));
+}
+
+#[test]
+fn what_a_shut_window_cost_is_sent_again_when_it_opens() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 8_000), net.now).unwrap();
+    net.flush(0);
+    // The peer takes the first segment, drops the next, and has no room.
+    let mss = 1_460;
+    let ack = Some(next.wrapping_add(mss));
+    let shut = More { window: 0, ..PLAIN };
+    net.inject(raw.frame(TcpControl::None, 1_001, ack, shut));
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, ack, PLAIN));
+    let again = answers.iter().find(|s| Some(s.seq) == ack);
+    assert!(again.is_some_and(|s| s.payload_len > 0), "{answers:?}");
+    // And were that lost too, the timer sends it.
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(3));
+    assert!(!net.wire.sent(0).is_empty());
 }
 
 #[test]

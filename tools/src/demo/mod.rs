@@ -76,8 +76,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// An error is something that the machine refuses and a person may allow.
 fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     let setup = |e: namespace::NamespaceError| Failure::setup(&e);
-    may_open_tun()?;
     namespace::enter().map_err(setup)?;
+    may_open_tun()?;
     let attachment = device::attach_tap(&device::TapRequest {
         name: TAP,
         addrs: &[cidr(SERVER), cidr(SERVER_6)],

@@ -198,6 +198,27 @@ fn persistence_is_as_the_versions_say() {
 }
 
 #[test]
+fn a_pipelined_head_has_its_own_time() {
+    let timeout = Duration::from_millis(1);
+    let handler = move |_: &mut ResponseWriter, _: &mut Request| {
+        let until = wirepath_runtime::now() + timeout;
+        while wirepath_runtime::now() <= until {}
+    };
+    let config = crate::service::Config {
+        read_header_timeout: timeout,
+        ..Default::default()
+    };
+    let service = Arc::new(Service::new(Box::new(handler), config));
+    let (mut connection, conn) = connect(&service);
+    conn.arrive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
+    assert_eq!(run(&mut connection), Outcome::Readable);
+    conn.arrive(b"TP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(run(&mut connection), Outcome::Readable);
+    let sent = String::from_utf8(conn.sent()).unwrap();
+    assert_eq!(sent.matches("200 OK").count(), 2, "{sent}");
+}
+
+#[test]
 fn a_draining_server_says_close_and_ends_idle_connections() {
     let service = service(hello);
     let (mut busy, busy_conn) = connect(&service);

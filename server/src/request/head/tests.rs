@@ -8,7 +8,8 @@ fn parse_all(bytes: &[u8], max_fields: usize) -> Result<(Head, Fields), HeadErro
         Scan::Complete(range) => {
             let mut fields = Fields::default();
             fields.set_raw(&bytes[range]);
-            parse(&mut fields, max_fields).map(|head| (head, fields))
+            let mut head = Head::default();
+            parse(&mut fields, max_fields, &mut head).map(|()| (head, fields))
         }
     }
 }
