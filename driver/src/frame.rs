@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::clock::Nanos;
 use crate::region::Region;
+use crate::ring::BURST_FRAMES;
 
 bitflags::bitflags! {
     /// What a device vouches for on a received frame, or is asked to do on a
@@ -75,6 +76,41 @@ pub enum PoolError {
     /// The memory could not be reserved.
     #[error("cannot reserve the memory of a frame pool")]
     Memory(#[from] io::Error),
+}
+
+/// Frames kept at hand by one owner, which saves the pool's lock and count for
+/// each: whoever is done with one frame soon wants the next. What it keeps is
+/// at most an eighth of the pool, which its reserve allows for.
+#[derive(Debug)]
+pub struct Spares {
+    frames: Vec<Frame>,
+    most: usize,
+}
+
+impl Spares {
+    /// None kept yet, of frames of `pool`, and a burst at most.
+    pub fn new(pool: &FramePool) -> Spares {
+        let most = (pool.slots() as usize / 8).clamp(1, BURST_FRAMES);
+        Spares {
+            frames: Vec::with_capacity(most),
+            most,
+        }
+    }
+
+    /// Keeps a frame, or gives it back to its pool.
+    #[inline]
+    pub fn put(&mut self, mut frame: Frame) {
+        if self.frames.len() < self.most {
+            frame.reset();
+            self.frames.push(frame);
+        }
+    }
+
+    /// A kept frame, of length 0.
+    #[inline]
+    pub fn take(&mut self) -> Option<Frame> {
+        self.frames.pop()
+    }
 }
 
 struct Inner {
@@ -208,6 +244,12 @@ impl Frame {
         self.end = u32::try_from(end).expect("a slot is at most 64 KiB");
     }
 
+    /// Makes the frame as one just taken from the pool: empty, without meta.
+    pub fn reset(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.meta = FrameMeta::default();
+    }
+
     /// Fills the frame with a copy of `bytes`; false, and nothing changed, when
     /// they do not fit.
     #[must_use]
@@ -295,6 +337,24 @@ mod tests {
         let slot = a.slot;
         drop(a);
         assert_eq!(pool.take_rx().unwrap().slot, slot);
+    }
+
+    #[test]
+    fn spares_are_bounded_and_as_new() {
+        let pool = FramePool::new(16, 2048, 4).unwrap();
+        let mut spares = Spares::new(&pool);
+        let mut frames: Vec<Frame> = (0..3).map(|_| pool.take_tx().unwrap()).collect();
+        for frame in &mut frames {
+            assert!(frame.fill(b"used"));
+            frame.meta.tag.flow = 7;
+        }
+        frames.into_iter().for_each(|frame| spares.put(frame));
+        assert_eq!(pool.free(), 14);
+        let kept: Vec<Frame> = std::iter::from_fn(|| spares.take()).collect();
+        assert_eq!(kept.len(), 2);
+        for frame in &kept {
+            assert!(frame.is_empty() && frame.meta.tag == SegmentTag::default());
+        }
     }
 
     #[test]

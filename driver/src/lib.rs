@@ -26,7 +26,7 @@ pub use capture::{
     Capture, CaptureError, CaptureFile, CaptureOptions, CaptureStats, CaptureSummary,
 };
 pub use clock::Nanos;
-pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag};
+pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag, Spares};
 pub use impair::{Impair, ImpairOptions, ImpairStats, Impairment};
 pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
 pub use tap::{Tap, TapError, TapOptions};

@@ -146,8 +146,12 @@ fn what_the_kernel_refuses_is_counted_or_told() {
         send(&mut tap, &frame, 1);
         let stats = tap.stats();
         assert_eq!((stats.tx_errors, stats.tx_frames), (2, 1));
-        // One is kept for the next read.
-        assert_eq!(tap.pool().free(), tap.pool().slots() - 1);
+        // Some are kept for the next reads.
+        let kept = tap.pool().slots() - tap.pool().free();
+        assert!(
+            (1..=64).contains(&kept),
+            "{kept} frames are not in the pool"
+        );
 
         ip("link delete wp0");
         assert!(tap.rx_burst(clock::now(), &mut Vec::new()).is_err());

@@ -13,6 +13,7 @@ use wirepath_driver::Nanos;
 
 use crate::buffer::BufferedSocket;
 use crate::flow::FlowKey;
+use crate::ip::{Segment, TcpFlags};
 use crate::segment::{self, Sent};
 use crate::{Errno, Fd, MacAddr, Ready};
 
@@ -57,8 +58,10 @@ bitflags::bitflags! {
         const RESIDENT = 0x200;
         /// It was established (or failed to be) since the last event.
         const CONNECT_NEWS = 0x400;
+        /// smoltcp's congestion control is on.
+        const CONTROLLED = 0x800;
         /// The peer's last segment shut its window.
-        const PEER_SHUT = 0x800;
+        const PEER_SHUT = 0x1000;
     }
 }
 
@@ -69,7 +72,7 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) marks: Marks,
     pub(crate) socket: BufferedSocket,
-    /// The peer's station: that of its SYN, renewed by segments in the window.
+    /// The peer's station: that of its SYN, renewed by segments that fit.
     pub(crate) mac: MacAddr,
     /// Our initial sequence number, and the peer's.
     pub(crate) iss: u32,
@@ -83,6 +86,10 @@ pub(crate) struct Conn {
     pub(crate) furthest: u32,
     /// The shift of the windows that we announce.
     pub(crate) window_shift: u8,
+    /// Bytes that may be in flight before congestion control is on, and the
+    /// most in one segment. Zero until the peer's SYN came.
+    initial_window: u32,
+    mss: u32,
     /// The last segment that left.
     pub(crate) sent: Sent,
     /// The word that its events carry.
@@ -129,6 +136,8 @@ impl Conn {
             told_received: 0,
             furthest: 0,
             window_shift: 0,
+            initial_window: 0,
+            mss: 0,
             sent: Sent::default(),
             token: None,
             error: None,
@@ -144,7 +153,8 @@ impl Conn {
         socket.set_nagle_enabled(false);
         // ACKs wait for `flush`, which runs when the reader had its turn.
         socket.set_ack_delay(None);
-        socket.set_congestion_control(CongestionControl::Cubic);
+        // Until `limit_flight` says otherwise.
+        socket.set_congestion_control(CongestionControl::None);
         socket.set_tsval_generator(Some(segment::timestamp_clock));
         conn
     }
@@ -226,6 +236,40 @@ impl Conn {
             )
     }
 
+    /// Notes the largest segment that both sides take: the initial window is ten
+    /// of them, within the limits of RFC 6928 §2.
+    pub(crate) fn set_mss(&mut self, peers: Option<u16>, mtu: usize) {
+        let headers = if self.key.local.0.is_ipv4() { 40 } else { 60 };
+        let ours = u32::try_from(mtu.saturating_sub(headers)).unwrap_or(u32::MAX);
+        // RFC 9293 §3.7.1; a zero counts as none, as for smoltcp.
+        let peers = peers.filter(|mss| *mss > 0).unwrap_or(536);
+        self.mss = u32::from(peers).min(ours).max(1);
+        self.initial_window = (10 * self.mss).min(14_600.max(2 * self.mss));
+    }
+
+    /// Turns smoltcp's congestion control on before it would send more than the
+    /// initial window, or after it sent something again.
+    ///
+    /// smoltcp's control starts with 2 KiB and that cannot be set from outside.
+    /// Without any it sends what the peer's window takes, one segment a poll. So
+    /// there is none while no more than the initial window is in flight, and at
+    /// the first sign of loss (RFC 6928 §2: a SYN sent again is one) or of more
+    /// to send there is, with its own small window.
+    pub(crate) fn limit_flight(&mut self) {
+        if self.marks.contains(Marks::CONTROLLED) {
+            return;
+        }
+        let queued = u32::try_from(self.socket.get().send_queue()).unwrap_or(u32::MAX);
+        let in_flight = self.sent.next().wrapping_sub(self.snd_una()).cast_signed();
+        let in_flight = in_flight.max(0).cast_unsigned().min(queued);
+        let next = (queued - in_flight).min(self.mss);
+        if self.sent.is_again || in_flight + next > self.initial_window {
+            self.marks.insert(Marks::CONTROLLED);
+            let socket = self.socket.get_mut();
+            socket.set_congestion_control(CongestionControl::Cubic);
+        }
+    }
+
     /// Notes that a segment came in.
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.active_at = now;
@@ -258,6 +302,16 @@ impl Conn {
     /// (RFC 9293 §3.10.7.4), so that whoever sent it knows the connection.
     pub(crate) fn in_window(&self, seq: u32) -> bool {
         seq.wrapping_sub(self.rcv_nxt()) < self.announced_window().max(1)
+    }
+
+    /// Whether a segment acknowledges what we may have sent of late (RFC 5961
+    /// §5.2, with 64 KiB for the largest window that the peer had). Together
+    /// with [`Conn::in_window`] that is more than anyone off the path can guess.
+    pub(crate) fn acknowledges(&self, segment: &Segment) -> bool {
+        let after_fin = self.written_end().0.wrapping_add(1);
+        let unacked = self.socket.get().send_queue() as u64;
+        segment.flags.contains(TcpFlags::ACK)
+            && u64::from(after_fin.wrapping_sub(segment.ack)) <= unacked + 65_536
     }
 
     /// Whether reading has opened the window enough to tell the peer: it has

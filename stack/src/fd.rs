@@ -5,9 +5,10 @@ use std::fmt;
 /// A descriptor of the stack: a listener or a connection.
 ///
 /// The low 24 bits are the slot, the number that people see; then 8 bits of
-/// shard; the high 32 bits are the slot's generation, so that a descriptor kept
-/// past its close is refused and never names the slot's next user. The same
-/// number is the flow's identity in the trace.
+/// shard; the high 32 bits are the generation, another for each user of any slot
+/// of the process, so that a descriptor kept past its close is refused and never
+/// names the slot's next user. The same number is the flow's identity in the
+/// trace, in which several stacks may tell of themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fd(u64);
 
@@ -30,7 +31,7 @@ impl Fd {
         (self.0 & 0xff_ffff) as u32
     }
 
-    /// The slot's generation.
+    /// The generation.
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }

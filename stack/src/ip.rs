@@ -227,17 +227,27 @@ impl Segment {
     /// The timestamp option (RFC 7323 §3) as value and echo reply; `frame` is the
     /// one that was classified.
     pub(crate) fn timestamp(&self, frame: &[u8]) -> Option<(u32, u32)> {
+        let [a, b, c, d, e, f, g, h] = self.option(frame, 8)?;
+        let value = u32::from_be_bytes([a, b, c, d]);
+        Some((value, u32::from_be_bytes([e, f, g, h])))
+    }
+
+    /// The largest segment that the sender of a SYN takes (RFC 9293 §3.7.1).
+    pub(crate) fn max_segment_size(&self, frame: &[u8]) -> Option<u16> {
+        self.option(frame, 2).map(u16::from_be_bytes)
+    }
+
+    /// What the first option of a kind says, when it has the right length.
+    fn option<const N: usize>(&self, frame: &[u8], wanted: u8) -> Option<[u8; N]> {
         const END: u8 = 0;
         const NOP: u8 = 1;
-        const TIMESTAMPS: u8 = 8;
         let mut options = frame.get(self.options.clone())?;
         loop {
             options = match *options {
                 [END, ..] | [] => return None,
                 [NOP, ref rest @ ..] => rest,
-                [TIMESTAMPS, 10, a, b, c, d, e, f, g, h, ..] => {
-                    let value = u32::from_be_bytes([a, b, c, d]);
-                    return Some((value, u32::from_be_bytes([e, f, g, h])));
+                [kind, len, ref rest @ ..] if kind == wanted && usize::from(len) == 2 + N => {
+                    return rest.first_chunk::<N>().copied();
                 }
                 [_, len, ..] if len >= 2 => options.get(usize::from(len)..)?,
                 _ => return None,

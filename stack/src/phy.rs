@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use wirepath_driver::trace::{self, Stage};
-use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, Spares, clock};
 
 use crate::MacAddr;
 use crate::ether::{self, HEADER_LEN};
@@ -27,6 +27,8 @@ pub(crate) struct Outbox {
     /// smoltcp had a packet and was refused room for it.
     pub(crate) refused: bool,
     pool: FramePool,
+    /// Received frames that were read.
+    pub(crate) spares: Spares,
     mac: MacAddr,
     caps: DeviceCapabilities,
     /// Where a packet goes that there is no frame for.
@@ -45,6 +47,7 @@ impl Outbox {
         Outbox {
             frames: VecDeque::with_capacity(OUTBOX_FRAMES),
             refused: false,
+            spares: Spares::new(&pool),
             pool,
             mac,
             caps,
@@ -52,13 +55,21 @@ impl Outbox {
         }
     }
 
+    /// Bytes of the largest IP packet.
+    pub(crate) fn mtu(&self) -> usize {
+        self.caps.max_transmission_unit
+    }
+
     /// Whether another frame may wait.
     pub(crate) fn has_room(&self) -> bool {
         self.frames.len() < OUTBOX_FRAMES
     }
 
-    fn take(&self) -> Option<Frame> {
-        self.has_room().then(|| self.pool.take_tx()).flatten()
+    fn take(&mut self) -> Option<Frame> {
+        if !self.has_room() {
+            return None;
+        }
+        self.spares.take().or_else(|| self.pool.take_tx())
     }
 
     /// Queues a whole frame that someone else built; false when there is no
@@ -147,7 +158,7 @@ impl TxToken for Tx<'_, '_> {
 impl Line<'_> {
     /// Notes a segment that leaves.
     fn note(&mut self, frame: &mut Frame, counters: &mut Counters) {
-        let Some(sent) = Sent::parse(&frame[HEADER_LEN..]) else {
+        let Some(mut sent) = Sent::parse(&frame[HEADER_LEN..]) else {
             return;
         };
         let (end_seq, end_offset) = self.written;
@@ -159,8 +170,12 @@ impl Line<'_> {
             len: sent.len,
         };
         counters.tcp_segments_sent += 1;
-        if sent.len > 0 && segment::after(self.sent.next(), sent.seq) {
-            counters.tcp_retransmits += 1;
+        // No segment is without flags: none went before.
+        let is_first = self.sent.flags == 0;
+        let has_length = sent.next() != sent.seq;
+        if !is_first && has_length && segment::after(self.sent.next(), sent.seq) {
+            sent.is_again = true;
+            counters.tcp_retransmits += u64::from(sent.len > 0);
         }
         *self.sent = sent;
         if trace::enabled() {

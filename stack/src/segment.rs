@@ -52,6 +52,9 @@ pub(crate) struct Sent {
     pub(crate) flags: u8,
     /// Bytes of data.
     pub(crate) len: u32,
+    /// It begins before the end of the one before: it went out once more, or a
+    /// probe did.
+    pub(crate) is_again: bool,
     /// Timestamp value and echo, when the connection has the option.
     pub(crate) timestamp: Option<(u32, u32)>,
     /// The window scale announced, on a SYN.
@@ -77,6 +80,7 @@ impl Sent {
             window: u16::from_be_bytes([header[14], header[15]]),
             flags: header[13],
             len: u32::try_from(tcp.len().checked_sub(header_len)?).ok()?,
+            is_again: false,
             timestamp: None,
             window_scale: None,
         };

@@ -9,13 +9,13 @@
 //!   timestamp or its sequence number (RFC 6191 §2, RFC 9293 §3.6.1);
 //! * ignores resets, so that no one can end it early (RFC 1337 §3).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
 
 use crate::MacAddr;
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, FlowMap};
 use crate::ip::{Segment, TcpFlags};
 use crate::segment::{self, Ack};
 
@@ -63,7 +63,7 @@ pub(crate) enum Verdict {
 /// The table of one shard.
 #[derive(Default)]
 pub(crate) struct TimeWait {
-    flows: HashMap<FlowKey, Waiting>,
+    flows: FlowMap<Waiting>,
     /// When to look at each flow, about in order.
     order: VecDeque<(Nanos, FlowKey, u64)>,
     serial: u64,

@@ -25,7 +25,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::clock::Nanos;
-use crate::frame::{Frame, FramePool};
+use crate::frame::{Frame, FramePool, Spares};
 use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
     trace,
@@ -81,8 +81,8 @@ pub struct Tap {
     info: QueueInfo,
     pool: FramePool,
     stats: RingStats,
-    /// A frame taken for a read that found nothing.
-    spare: Option<Frame>,
+    /// Frames that were written, or taken for a read that found nothing.
+    spares: Spares,
     tx: VecDeque<Frame>,
     /// When to write again, after the kernel was short of room.
     retry_at: Option<Nanos>,
@@ -120,9 +120,9 @@ impl Tap {
             fd,
             name,
             info,
+            spares: Spares::new(&pool),
             pool,
             stats: RingStats::default(),
-            spare: None,
             tx: VecDeque::with_capacity(TX_RING_FRAMES),
             retry_at: None,
         }
@@ -141,7 +141,7 @@ impl Tap {
                 Ok(len) => break len,
                 Err(Errno::INTR) => {}
                 Err(errno) => {
-                    self.spare = Some(frame);
+                    self.spares.put(frame);
                     let empty = errno == Errno::AGAIN;
                     return if empty {
                         Ok(Read::Empty)
@@ -153,7 +153,7 @@ impl Tap {
         };
         if len < ETHERNET_HEADER || len == frame.capacity() {
             self.stats.rx_bad_len += 1;
-            self.spare = Some(frame);
+            self.spares.put(frame);
             return Ok(Read::Bad);
         }
         frame.set_bounds(0, len);
@@ -187,7 +187,9 @@ impl Tap {
                 Err(gone @ (Errno::BADFD | Errno::BADF | Errno::NODEV)) => return Err(gone.into()),
                 Err(_) => self.stats.tx_errors += 1,
             }
-            self.tx.pop_front();
+            if let Some(done) = self.tx.pop_front() {
+                self.spares.put(done);
+            }
         }
         Ok(())
     }
@@ -220,7 +222,7 @@ impl Queue for Tap {
         self.write_if_due(now)?;
         let mut taken = 0;
         for _ in 0..BURST_FRAMES {
-            let Some(frame) = self.spare.take().or_else(|| self.pool.take_rx()) else {
+            let Some(frame) = self.spares.take().or_else(|| self.pool.take_rx()) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };

@@ -113,7 +113,10 @@ fn a_busy_kernel_gets_the_frames_later_and_in_order() {
         }
     }
     assert_eq!(tap.stats().tx_frames, 200);
-    assert_eq!((tap.next_event(), tap.pool().free()), (None, 511));
+    assert_eq!(tap.next_event(), None);
+    let spare = std::iter::from_fn(|| tap.spares.take()).count();
+    assert!(spare > 0);
+    assert_eq!(tap.pool().free(), 512);
 }
 
 #[test]

@@ -104,6 +104,7 @@ impl Shard {
             if !self.outbox.has_room() {
                 return Progress::Blocked;
             }
+            conn.limit_flight();
             let mut phy = Phy {
                 rx: None,
                 outbox: &mut self.outbox,

@@ -46,6 +46,7 @@ impl Shard {
         let taken = burst.len();
         for frame in burst.drain(..) {
             self.take_frame(now, &frame);
+            self.outbox.spares.put(frame);
         }
         self.burst = burst;
         taken
@@ -119,15 +120,7 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
-        conn.heard(now);
-        let mut reopens = false;
-        if conn.phase != Phase::Connecting && conn.in_window(segment.seq) {
-            let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
-            conn.note_data(segment.seq.wrapping_add(len));
-            // `classify` let no group or zero address through.
-            conn.mac = segment.src_mac;
-            reopens = conn.window_reopens(segment.window);
-        }
+        let reopens = conn.take_notice(now, segment);
         let received = conn.received();
         if !self.feed(now, slot, &frame[segment.ip.clone()]) {
             return;
@@ -140,7 +133,7 @@ impl Shard {
         if reopens {
             self.send_again(now, slot, segment.window);
         }
-        self.after_ingress(now, segment, slot);
+        self.after_ingress(now, frame, segment, slot);
     }
 
     /// Has smoltcp process an IP packet of a connection. False: that ended it.
@@ -203,13 +196,14 @@ impl Shard {
         }
     }
 
-    fn after_ingress(&mut self, now: Nanos, segment: &Segment, slot: u32) {
+    fn after_ingress(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
         if conn.phase == Phase::Connecting && segment.flags.contains(TcpFlags::SYN) {
             conn.irs = segment.seq;
             conn.furthest = segment.seq.wrapping_add(1);
+            conn.set_mss(segment.max_segment_size(frame), self.outbox.mtu());
         }
         if conn.marks.contains(Marks::READ_SHUT) {
             conn.discard_received();
@@ -404,6 +398,7 @@ impl Shard {
         conn.furthest = segment.seq.wrapping_add(1);
         conn.mac = segment.src_mac;
         conn.deadline = Some(now + timeouts::HALF_OPEN);
+        conn.set_mss(segment.max_segment_size(frame), self.outbox.mtu());
         let endpoint = IpListenEndpoint {
             addr: Some(segment.dst.into()),
             port: segment.dst_port,
@@ -423,7 +418,14 @@ impl Shard {
             counters: &mut self.counters,
         };
         let mut iface: Interface = isn::interface(&mut phy, isn, instant(now));
-        iface.poll_ingress_single(instant(now), &mut phy, conn.socket.set_mut());
+        let set = conn.socket.set_mut();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            iface.poll_ingress_single(instant(now), &mut phy, set);
+        }));
+        if polled.is_err() {
+            self.counters.tcp_panics += 1;
+            return false;
+        }
         let remote: Option<IpEndpoint> = conn.socket.get().remote_endpoint();
         remote.is_some() && conn.state() == State::SynReceived
     }
@@ -458,6 +460,26 @@ impl Shard {
 }
 
 impl Conn {
+    /// Learns from a segment, before smoltcp does, what does not take smoltcp.
+    /// One that fits neither in sequence nor in acknowledgment says nothing of
+    /// the peer: anybody may have sent it. True: the peer's window has reopened.
+    fn take_notice(&mut self, now: Nanos, segment: &Segment) -> bool {
+        let is_in_window = self.phase != Phase::Connecting && self.in_window(segment.seq);
+        if is_in_window || self.acknowledges(segment) {
+            self.heard(now);
+        }
+        if !is_in_window {
+            return false;
+        }
+        let len = u32::try_from(segment.payload_len).expect("a frame is at most 64 KiB");
+        self.note_data(segment.seq.wrapping_add(len));
+        // `classify` let no group or zero address through.
+        if self.mac != segment.src_mac && self.acknowledges(segment) {
+            self.mac = segment.src_mac;
+        }
+        self.window_reopens(segment.window)
+    }
+
     /// Whether a segment would end the connection, and whoever sent it has not
     /// shown to know it: a SYN, which smoltcp drops, or a reset inside the
     /// window that is not at its very start, which smoltcp takes.

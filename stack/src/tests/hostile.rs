@@ -109,3 +109,43 @@ fn resets_for_strangers_are_limited() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_stranger_that_guesses_the_window_does_not_take_the_replies() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    let mut stranger = Raw::new(5_000);
+    stranger.mac = MacAddr([2, 0, 0, 0, 0, 66]);
+    let peer_mac = |net: &Net| net.server.flow_info(server).unwrap().peer_mac;
+    let wrong = [next.wrapping_sub(200_000), next.wrapping_add(70_000)];
+    for (seq, ack) in [
+        (1_001, None),
+        (1_001, Some(wrong[0])),
+        (2_000, Some(wrong[1])),
+    ] {
+        net.inject(stranger.frame(TcpControl::None, seq, ack, PLAIN));
+        assert_eq!(peer_mac(&net), raw.mac, "{seq} {ack:?}");
+    }
+    // The peer itself, by another way.
+    net.inject(stranger.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    assert_eq!(peer_mac(&net), stranger.mac);
+}
+
+#[test]
+fn strangers_do_not_keep_a_dead_peers_connection() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.write(0, server, b"anybody?").unwrap();
+    for _ in 0..100 {
+        let guess = raw.frame(TcpControl::None, 500_000, Some(next + 500_000), PLAIN);
+        net.inject(guess);
+        net.advance(Duration::from_secs(11));
+    }
+    assert_eq!(net.read(0, server, 1), Err(Errno::TimedOut));
+}

@@ -44,6 +44,85 @@ fn data_survives_random_loss_and_idle_memory_is_kept_while_gaps_are() {
     }
 }
 
+/// Data bytes of each segment that the server sent since last asked.
+fn data_sent(net: &Net) -> Vec<usize> {
+    let sent = segments(PEER, &net.wire.sent(0));
+    let lens = sent.iter().map(|segment| segment.payload_len);
+    lens.filter(|len| *len > 0).collect()
+}
+
+#[test]
+fn ten_segments_leave_at_once_and_no_more() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.wire.sent(0);
+    net.write(0, server, &pattern(0, 50_000)).unwrap();
+    net.flush(0);
+    assert_eq!(data_sent(&net), [1_460; 10]);
+    // Congestion control is on now: half of the flight answered brings no more
+    // than it did, all of it does.
+    let ack = |net: &mut Net, bytes: u32| {
+        net.inject(raw.frame(TcpControl::None, 1_001, Some(next + bytes), PLAIN))
+            .iter()
+            .map(|segment| segment.payload_len)
+            .sum::<usize>()
+    };
+    assert_eq!(ack(&mut net, 7_300), 0);
+    let more = ack(&mut net, 14_600);
+    assert!((1_460..=5_000).contains(&more), "{more}");
+}
+
+#[test]
+fn an_initial_window_that_is_lost_comes_again_slowly() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.wire.sent(0);
+    net.write(0, server, &pattern(0, 14_000)).unwrap();
+    net.flush(0);
+    assert_eq!(data_sent(&net).iter().sum::<usize>(), 14_000);
+    net.advance(Duration::from_millis(1_050));
+    assert!(data_sent(&net).iter().sum::<usize>() <= 2_048);
+}
+
+#[test]
+fn a_handshake_that_was_lost_makes_careful() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let syn_ack = net.inject(raw.frame(TcpControl::Syn, 1_000, None, PLAIN));
+    net.advance(Duration::from_millis(1_050));
+    let next = syn_ack[0].seq.wrapping_add(1);
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    net.write(0, server, &pattern(0, 14_000)).unwrap();
+    net.flush(0);
+    assert_eq!(data_sent(&net).iter().sum::<usize>(), 2_048);
+}
+
+#[test]
+fn responses_up_to_the_initial_window_never_wait() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let mut next = net.raw_handshake(&raw, None);
+    let (server, _) = net.server.accept(listener, net.now).unwrap();
+    for _ in 0..20 {
+        net.wire.sent(0);
+        net.write(0, server, &pattern(0, 14_600)).unwrap();
+        net.flush(0);
+        assert_eq!(data_sent(&net), [1_460; 10]);
+        next = next.wrapping_add(14_600);
+        net.inject(raw.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    }
+    assert_eq!(net.count(0, "tcp_retransmits"), 0);
+}
+
 #[test]
 fn a_peer_that_never_answers_again_times_out() {
     let mut net = Net::new();
