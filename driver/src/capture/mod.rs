@@ -268,6 +268,7 @@ impl CaptureFile {
             interface,
             left_out: 0,
             offered: Vec::with_capacity(BURST_FRAMES),
+            latest: Nanos::ZERO,
         }
     }
 
@@ -319,6 +320,8 @@ pub struct Capture<Q = Box<dyn Queue>> {
     left_out: u64,
     /// Copies of frames offered to the TX ring, until it is known which it took.
     offered: Vec<Option<Record>>,
+    /// The latest time noted, see [`Capture::not_before`].
+    latest: Nanos,
 }
 
 impl<Q: Queue> Capture<Q> {
@@ -368,6 +371,15 @@ impl<Q: Queue> Capture<Q> {
         !self.shared.closed.load(Ordering::Acquire)
     }
 
+    /// The time to note for what happens now in a turn that began at `at`. Turns
+    /// of two threads follow each other here, and may have begun the other way
+    /// round: frames are in the order in which they crossed, and so are their
+    /// times. The time that a frame came into the ring is another matter.
+    fn not_before(&mut self, at: Nanos) -> Nanos {
+        self.latest = self.latest.max(at);
+        self.latest
+    }
+
     /// Wakes the writer before its time when much waits.
     fn nudge(&self) {
         let records = &self.shared.records;
@@ -392,7 +404,10 @@ impl<Q: Queue> Queue for Capture<Q> {
         let result = self.queue.rx_burst(now, frames);
         if frames.len() > before && self.is_open() {
             for frame in &frames[before..] {
-                let at = frame.meta.rx_at.unwrap_or(frame.meta.polled_at);
+                let at = match frame.meta.rx_at {
+                    Some(at) => at,
+                    None => self.not_before(frame.meta.polled_at),
+                };
                 let record = self.copy(Direction::In, at, frame);
                 self.submit(record);
             }
@@ -407,8 +422,9 @@ impl<Q: Queue> Queue for Capture<Q> {
         }
         let mut offered = std::mem::take(&mut self.offered);
         let before = frames.len();
+        let at = self.not_before(moment(now));
         for frame in frames.iter().take(BURST_FRAMES) {
-            offered.push(self.copy(Direction::Out, moment(now), frame));
+            offered.push(self.copy(Direction::Out, at, frame));
         }
         let result = self.queue.tx_burst(now, frames);
         let taken = before - frames.len();
