@@ -150,6 +150,7 @@ impl Shard {
                 mac,
                 flow: conn.fd.raw(),
                 written: (conn.iss, 0),
+                window_shift: conn.window_shift,
                 sent: &mut conn.sent,
             },
             counters: &mut self.counters,

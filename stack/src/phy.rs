@@ -108,6 +108,8 @@ pub(crate) struct Line<'a> {
     /// The end of what was written to the connection: its sequence number and
     /// its offset in the stream.
     pub(crate) written: (u32, u64),
+    /// The shift of the windows that smoltcp announces.
+    pub(crate) window_shift: u8,
     /// The last segment that left.
     pub(crate) sent: &'a mut Sent,
 }
@@ -149,6 +151,9 @@ impl TxToken for Tx<'_, '_> {
         let is_v6 = frame[HEADER_LEN] >> 4 == 6;
         let ethertype = if is_v6 { ether::IPV6 } else { ether::IPV4 };
         ether::write_header(&mut frame, self.phy.line.mac, outbox.mac, ethertype);
+        if self.phy.line.window_shift > 0 {
+            segment::hold_back_window(&mut frame[HEADER_LEN..]);
+        }
         self.phy.line.note(&mut frame, self.phy.counters);
         outbox.frames.push_back(frame);
         result

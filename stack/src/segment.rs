@@ -61,6 +61,35 @@ pub(crate) struct Sent {
     pub(crate) window_scale: Option<u8>,
 }
 
+/// Announces a scaled window one unit smaller than smoltcp wrote it.
+///
+/// smoltcp rounds a window down to whole units, so its right edge may move back
+/// by less than a unit when an odd number of bytes comes in, and it drops what
+/// lies beyond (RFC 7323 §2.4 has the receiver keep to the edge announced). A
+/// peer that was told one unit less never sends that far. The window of a SYN is
+/// not scaled.
+pub(crate) fn hold_back_window(packet: &mut [u8]) {
+    let tcp = match packet.first().map(|byte| byte >> 4) {
+        Some(4) if packet.get(9) == Some(&6) => usize::from(packet[0] & 0xf) * 4,
+        Some(6) if packet.get(6) == Some(&6) => 40,
+        _ => return,
+    };
+    let Some(header) = packet
+        .get_mut(tcp..)
+        .and_then(<[u8]>::first_chunk_mut::<20>)
+    else {
+        return;
+    };
+    let window = u16::from_be_bytes([header[14], header[15]]);
+    if window == 0 || header[13] & SYN != 0 {
+        return;
+    }
+    header[14..16].copy_from_slice(&(window - 1).to_be_bytes());
+    // RFC 1624: one less in the header is one more in the checksum.
+    let (sum, carry) = u16::from_be_bytes([header[16], header[17]]).overflowing_add(1);
+    header[16..18].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
+}
+
 impl Sent {
     /// Reads the IP packet that smoltcp wrote; None when it is not TCP.
     pub(crate) fn parse(packet: &[u8]) -> Option<Sent> {

@@ -98,6 +98,7 @@ fn no_line(sent: &mut Sent) -> Line<'_> {
         mac: crate::MacAddr::BROADCAST,
         flow: 0,
         written: (0, 0),
+        window_shift: 0,
         sent,
     }
 }

@@ -112,6 +112,7 @@ impl Shard {
                     mac: conn.mac,
                     flow: conn.fd.raw(),
                     written: conn.written_end(),
+                    window_shift: conn.window_shift,
                     sent: &mut conn.sent,
                 },
                 counters: &mut self.counters,
