@@ -36,8 +36,10 @@ pub struct Config {
     pub gateways: Vec<IpAddr>,
 }
 
-/// Bytes of a receive or send buffer unless set.
-pub(crate) const DEFAULT_BUFFER: usize = 64 << 10;
+/// Bytes of a socket buffer unless set: the largest window that needs no scaling
+/// (RFC 7323 §2.2), since smoltcp rounds scaled windows so that their edge moves
+/// back, and drops what the peer had sent up to it.
+pub(crate) const DEFAULT_BUFFER: usize = 65_535;
 
 impl Config {
     /// A stack with these addresses and this Ethernet address.
@@ -112,7 +114,7 @@ impl ListenOptions {
 
 impl Default for ListenOptions {
     /// 1,024 handshakes under way, 4,096 connections to accept (Linux's
-    /// `SOMAXCONN`), 64 KiB for each direction.
+    /// `SOMAXCONN`), 65,535 bytes for each direction.
     fn default() -> ListenOptions {
         ListenOptions {
             syn_backlog: 1024,
