@@ -241,7 +241,7 @@ impl Runtime {
         self.shared.cancel();
         self.shared.wait_ended(until);
         let leaked_goroutines = crate::dump::dump(&self.shared);
-        let leaked = self.shared.live().len();
+        let leaked = self.shared.registry.len();
         self.shared.exit();
         ShutdownReport {
             leaked,
@@ -272,8 +272,8 @@ fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
     let live = shared.live();
     let in_phase = |phase| number(live.iter().filter(|g| g.state.phase() == phase).count());
     vec![
-        ("goroutines_created", shared.created.load(Ordering::Relaxed)),
-        ("goroutines_ended", shared.ended.load(Ordering::Relaxed)),
+        ("goroutines_created", shared.created()),
+        ("goroutines_ended", shared.created() - number(live.len())),
         ("goroutines_live", number(live.len())),
         ("goroutines_runnable", in_phase(Phase::Runnable)),
         ("goroutines_running", in_phase(Phase::Running)),

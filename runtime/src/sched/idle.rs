@@ -353,6 +353,7 @@ impl Shared {
     pub(crate) fn exit(&self) {
         let idle = self.idle();
         self.exiting.store(true, Ordering::SeqCst);
+        self.dead.close();
         for m in idle.ms.iter().chain(&idle.poller).chain(&idle.wanting) {
             m.order(Order::Exit);
         }
