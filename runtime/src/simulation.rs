@@ -18,7 +18,7 @@
 //!
 //! let hour = Duration::from_secs(3_600);
 //! let run = simulation::simulate(1, move || {
-//!     let (send, recv) = chan::unbuffered();
+//!     let (send, recv) = chan::channel(0);
 //!     go(move || {
 //!         sleep(hour);
 //!         let _ = send.send("late");
