@@ -46,6 +46,8 @@ mod g;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
 mod model;
+#[cfg(doctest)]
+mod must_not_compile;
 pub mod net;
 mod netpoll;
 mod netpoll_stack;
