@@ -159,6 +159,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Goroutines that ended here and are still in the registry.
+    pub(crate) ended: RefCell<Vec<Arc<G>>>,
     /// Goroutines that ended, to be used again.
     pub(crate) dead: RefCell<Vec<Arc<G>>>,
     pub(crate) woken: Cell<Vec<Parker>>,
@@ -237,6 +239,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            ended: RefCell::default(),
             dead: RefCell::default(),
             woken: Cell::default(),
             rng: Cell::new(seed),

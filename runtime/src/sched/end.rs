@@ -27,7 +27,7 @@ impl Shared {
     /// Waits until no goroutine is left, or until `until`.
     pub(crate) fn wait_ended(&self, until: Nanos) {
         let mut ended = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.registry.len() > 0 {
+        while !self.registry.is_empty() {
             let left = until.since(clock::now());
             if left.is_zero() {
                 return;

@@ -471,6 +471,7 @@ impl Local {
     /// False: exit.
     pub(super) fn rest(&self) -> bool {
         self.flush();
+        self.sweep();
         let shared = &*self.shared;
         let polls = {
             let mut idle = shared.idle();

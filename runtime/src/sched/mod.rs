@@ -43,9 +43,9 @@ use crate::park::Parker;
 use crate::timer::TimerTarget;
 
 use census::Census;
-use registry::Registry;
 pub use idle::blocking;
 use idle::{Idle, Sleeper};
+use registry::Registry;
 
 /// The global queue.
 #[derive(Default)]
@@ -130,9 +130,14 @@ pub(crate) struct Shared {
 /// a runtime (a stream moved out of its goroutine).
 static LAST: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// Calls `f` with the runtime of the calling goroutine.
+pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
+    m::with_local(|local| f(local.map(|l| &l.shared)))
+}
+
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    m::with_local(|local| local.map(|l| l.shared.clone()))
+    with_runtime(|shared| shared.cloned())
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -250,7 +255,8 @@ impl Shared {
             }
             None => Arc::new(G::new(id, name, site, self.clone(), body)),
         };
-        self.registry.insert(self.current_p().unwrap_or(id as usize), &g);
+        self.registry
+            .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
@@ -265,7 +271,7 @@ impl Shared {
 
     /// The goroutines that have not ended.
     pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        self.registry.all()
+        self.registry.live()
     }
 
     /// The P of the calling thread, if it is one of this runtime's.
@@ -346,7 +352,9 @@ impl Shared {
 
     /// Adds a timer to the heap of the current P, or of the first.
     pub(crate) fn add_timer(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
-        self.ps[self.current_p().unwrap_or(0)].timers.add(when, seq, target);
+        self.ps[self.current_p().unwrap_or(0)]
+            .timers
+            .add(when, seq, target);
         self.sleeper.wake_before(when);
     }
 }
