@@ -75,6 +75,14 @@ impl Parker {
         }
     }
 
+    /// As [`Parker::unpark`], of a waiter that is woken once: costs no count.
+    pub(crate) fn into_unparked(self) {
+        match self {
+            Parker::G(g) => G::into_unparked(g),
+            Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
     /// The goroutine's number; 0 for a thread.
     pub(crate) fn goroutine_id(&self) -> u64 {
         match self {
@@ -149,8 +157,8 @@ impl WaitReason {
 
 /// Waits for the caller's token, until `deadline` at most.
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-    match m::current_g() {
-        Some(g) => g.park(reason, deadline),
+    match m::park_current(reason, deadline) {
+        Some(wake) => wake,
         None => this_thread().park(deadline),
     }
 }

@@ -278,7 +278,7 @@ fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
         ("goroutines_runnable", in_phase(Phase::Runnable)),
         ("goroutines_running", in_phase(Phase::Running)),
         ("goroutines_parked", in_phase(Phase::Parked)),
-        ("goroutines_bound_parked", number(shared.bound())),
+        ("goroutines_bound", number(shared.bound())),
         ("procs", number(shared.procs())),
         ("threads", number(shared.m_count())),
         (

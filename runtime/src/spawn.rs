@@ -91,7 +91,7 @@ impl End {
         drop(inner);
         self.finished.store(true, Ordering::Release);
         if let Some(waiter) = waiter {
-            waiter.unpark();
+            waiter.into_unparked();
         }
     }
 

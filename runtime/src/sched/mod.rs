@@ -137,7 +137,7 @@ pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
 
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    with_runtime(|shared| shared.cloned())
+    with_runtime(|shared| shared.map(Arc::clone))
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -320,13 +320,9 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => {
-                local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.inbox.borrow_mut().push_back(g);
-            }
+            Some(local) if local.m.index == home => local.inbox.borrow_mut().push_back(g),
             _ => {
                 let m = self.m(home);
-                m.bound.fetch_sub(1, Ordering::Relaxed);
                 m.post(g);
                 if m.status() == Status::Idle {
                     self.want_p(&m);
