@@ -17,7 +17,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
@@ -249,7 +249,7 @@ impl G {
             return Wake::Cancelled;
         }
         if let Some(at) = deadline {
-            if at <= clock::now() {
+            if at <= self.shared.now() {
                 return Wake::Deadline;
             }
             self.set_timer(at);
@@ -265,7 +265,7 @@ impl G {
             Wake::Notified
         } else if told.has(Mark::CANCELLED) {
             Wake::Cancelled
-        } else if deadline.is_some_and(|at| clock::now() >= at) {
+        } else if deadline.is_some_and(|at| self.shared.now() >= at) {
             Wake::Deadline
         } else {
             Wake::Notified

@@ -19,8 +19,8 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Event, Stage};
-use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
@@ -244,7 +244,10 @@ pub(crate) fn running() -> Option<Running> {
 
 impl Local {
     fn new(shared: Arc<Shared>, m: Arc<M>) -> Local {
-        let seed = (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = match &shared.simulation {
+            Some(simulation) => simulation.local_seed(),
+            None => (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        };
         Local {
             shared,
             m,
@@ -294,11 +297,15 @@ impl Local {
 
     /// A goroutine bound to this M that is ready.
     pub(crate) fn pop_bound(&self) -> Option<Arc<G>> {
-        let mut inbox = self.inbox.borrow_mut();
+        self.fetch_bound();
+        self.inbox.borrow_mut().pop_front()
+    }
+
+    /// Has all bound goroutines that are ready in `inbox`.
+    pub(crate) fn fetch_bound(&self) {
         if self.m.has_mail() {
-            self.m.fetch(&mut inbox);
+            self.m.fetch(&mut self.inbox.borrow_mut());
         }
-        inbox.pop_front()
     }
 
     pub(crate) fn has_bound(&self) -> bool {
@@ -335,6 +342,13 @@ impl Local {
         } else {
             fiber.trim();
             self.shared.fibers().push(fiber);
+        }
+    }
+
+    /// Runs one goroutine after another, until there is none.
+    fn run_while(&self, find: impl Fn() -> Option<Arc<G>>) {
+        while let Some(g) = find() {
+            self.execute(g);
         }
     }
 
@@ -424,7 +438,7 @@ impl Local {
         match next {
             Next::Done => return self.finished(g),
             Next::Yield => return self.requeue(g),
-            Next::Sleep(until) if until <= clock::now() => return self.requeue(g),
+            Next::Sleep(until) if until <= self.shared.now() => return self.requeue(g),
             Next::Sleep(until) => {
                 g.set_reason(WaitReason::Sleep);
                 g.set_timer(until);
@@ -464,7 +478,7 @@ impl Local {
 #[inline(never)]
 fn trace_run(actor: Actor) {
     trace::set_actor(actor);
-    let at: Nanos = clock::now();
+    let at = crate::time::now();
     trace::emit(Event {
         actor,
         ..Event::new(at, Stage::GRun, 0)
@@ -486,8 +500,9 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {
-        while let Some(g) = local.find() {
-            local.execute(g);
+        match &local.shared.simulation {
+            None => local.run_while(|| local.find()),
+            Some(simulation) => local.run_while(|| local.find_simulated(simulation)),
         }
     }
     LOCAL.set(std::ptr::null());

@@ -99,6 +99,18 @@ impl Thread {
     }
 
     fn park(&self, deadline: Option<Nanos>) -> Wake {
+        let Some(at) = deadline else {
+            return self.park_until(None);
+        };
+        // In virtual time the wait takes as long really, and time goes on after.
+        let wake = self.park_until(Some(clock::now() + at.since(crate::time::now())));
+        if wake == Wake::Deadline {
+            crate::time::reached(at);
+        }
+        wake
+    }
+
+    fn park_until(&self, deadline: Option<Nanos>) -> Wake {
         let mut token = self.token.lock().expect("no panic under this lock");
         while !*token {
             token = match deadline {
@@ -126,16 +138,18 @@ pub(crate) enum WaitReason {
     Sleep,
     WaitGroup,
     Join,
+    SynctestWait,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 6] = [
+    const ALL: [WaitReason; 7] = [
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,
         WaitReason::Sleep,
         WaitReason::WaitGroup,
         WaitReason::Join,
+        WaitReason::SynctestWait,
     ];
 
     pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
@@ -151,6 +165,7 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::WaitGroup => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
+            WaitReason::SynctestWait => "synctest.Wait",
         }
     }
 }

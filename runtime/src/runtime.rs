@@ -10,8 +10,10 @@ use wirepath_driver::clock;
 use wirepath_stack::Stack;
 
 use crate::netpoll::Netpoll;
+use crate::sched::simulated::Simulation;
 use crate::sched::state::Phase;
 use crate::sched::{self, Shared};
+use crate::simulation::Deadlock;
 use crate::{JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
@@ -31,6 +33,9 @@ pub enum BuildError {
     /// The number given to [`Builder::max_procs`] is not from 1 to 4096.
     #[error("{0} is no number of P's: it must be from 1 to {MOST_PROCS}")]
     MaxProcs(usize),
+    /// Virtual time has one P, and another number was asked for.
+    #[error("virtual time runs on one P, not on {0}: leave max_procs away")]
+    VirtualProcs(usize),
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
@@ -45,6 +50,7 @@ pub struct Builder {
     max_procs: Option<usize>,
     stack: Option<Stack>,
     stack_size: Option<usize>,
+    virtual_time: Option<u64>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -53,6 +59,7 @@ impl std::fmt::Debug for Builder {
             .field("max_procs", &self.max_procs)
             .field("stack", &self.stack.is_some())
             .field("stack_size", &self.stack_size)
+            .field("virtual_time", &self.virtual_time)
             .finish()
     }
 }
@@ -84,12 +91,22 @@ impl Builder {
         self
     }
 
+    /// Runs in virtual time, in an order that `seed` alone decides: see
+    /// [`crate::simulation`]. There is one P then.
+    #[must_use]
+    pub fn virtual_time(mut self, seed: u64) -> Builder {
+        self.virtual_time = Some(seed);
+        self
+    }
+
     /// Starts the runtime's first threads.
     ///
     /// # Errors
     /// A value out of range, or no descriptor or thread to be had.
     pub fn build(self) -> Result<Runtime, BuildError> {
         let procs = match self.max_procs {
+            None | Some(1) if self.virtual_time.is_some() => 1,
+            Some(n) if self.virtual_time.is_some() => return Err(BuildError::VirtualProcs(n)),
             Some(n) if (1..=MOST_PROCS).contains(&n) => n,
             Some(n) => return Err(BuildError::MaxProcs(n)),
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
@@ -99,10 +116,13 @@ impl Builder {
             return Err(BuildError::StackSize(stack_size));
         }
         crate::coro::install();
-        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack))?;
+        let simulation = self.virtual_time.map(Simulation::new);
+        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack), simulation)?;
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        runtime.shared.start_sysmon()?;
+        if self.virtual_time.is_none() {
+            runtime.shared.start_sysmon()?;
+        }
         Ok(runtime)
     }
 }
@@ -183,7 +203,8 @@ impl Runtime {
     /// goroutines go on after that.
     ///
     /// # Errors
-    /// The payload of its panic.
+    /// The payload of its panic; in virtual time a
+    /// [`Deadlock`](crate::simulation::Deadlock) when that ended its wait.
     #[track_caller]
     pub fn run<T: Send + 'static>(
         &self,
@@ -192,9 +213,17 @@ impl Runtime {
         let name = Some("main".into());
         // Counted before it can end: see `check_deadlock`.
         self.shared.in_run.fetch_add(1, Ordering::SeqCst);
-        let result = spawn::go_in(&self.shared, name, Location::caller(), main).join();
+        let shared = Arc::downgrade(&self.shared);
+        let attended = move || {
+            let _attendance = shared.upgrade().and_then(|shared| shared.attend());
+            main()
+        };
+        let result = spawn::go_in(&self.shared, name, Location::caller(), attended).outcome();
         self.shared.in_run.fetch_sub(1, Ordering::SeqCst);
-        result
+        match self.simulation().and_then(Simulation::deadlock) {
+            Some(list) => Err(Box::new(Deadlock(list))),
+            None => result,
+        }
     }
 
     /// As [`crate::go`], from any thread.
@@ -211,6 +240,10 @@ impl Runtime {
         step: impl FnMut(&mut S) -> Next + Send + 'static,
     ) -> JoinHandle<()> {
         spawn::steps_in(&self.shared, None, Location::caller(), state, step)
+    }
+
+    pub(crate) fn simulation(&self) -> Option<&Simulation> {
+        self.shared.simulation.as_ref()
     }
 
     /// A handle for other threads.

@@ -9,6 +9,7 @@
 //!   [`census`]: what decides whether to.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
+//! * [`simulated`]: all of that in virtual time.
 //!
 //! # Lock order
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
@@ -21,6 +22,7 @@ mod idle;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
+pub(crate) mod simulated;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
@@ -46,6 +48,7 @@ use census::Census;
 pub use idle::blocking;
 use idle::{Idle, Sleeper};
 use registry::Registry;
+use simulated::Simulation;
 
 /// The global queue.
 #[derive(Default)]
@@ -87,6 +90,14 @@ impl Global {
         rest.into_iter().for_each(each);
         Some(first)
     }
+
+    /// Takes the goroutine at `index`, if there are so many.
+    fn take_at(&self, index: usize) -> Option<Arc<G>> {
+        let mut queue = self.lock();
+        let g = queue.remove(index);
+        self.len.store(queue.len(), Ordering::SeqCst);
+        g
+    }
 }
 
 /// What the M's of a runtime share.
@@ -124,6 +135,8 @@ pub(crate) struct Shared {
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
+    /// Of a runtime in virtual time.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 /// The runtime that was made last, for plain threads that use what belongs to
@@ -203,10 +216,12 @@ impl Shared {
         procs: usize,
         stack_size: usize,
         netpoll: Netpoll,
+        simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
-            .map(|_| AtomicU64::new(clock::now().0))
+            .map(|_| AtomicU64::new(start.0))
             .collect();
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
@@ -234,6 +249,7 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
+            simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
         Ok(shared)
@@ -341,7 +357,7 @@ impl Shared {
             p.map(|p| p.mark_dirty(shard)).is_some()
         });
         if !marked {
-            self.netpoll.flush(shard, clock::now());
+            self.netpoll.flush(shard, self.now());
             self.events_moved();
         }
     }
