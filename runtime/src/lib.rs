@@ -64,7 +64,9 @@ mod timer;
 mod word;
 
 pub use netpoll::Wait;
-pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use runtime::{
+    BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
+};
 pub use sched::blocking;
 pub use simulation::simulate;
 pub use spawn::{
