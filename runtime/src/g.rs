@@ -61,6 +61,9 @@ pub(crate) struct G {
     timer: AtomicU64,
     /// Its place in the registry.
     place: AtomicU64,
+    /// The word of the select that it is in.
+    #[cfg(not(loom))]
+    pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
@@ -100,6 +103,8 @@ impl G {
             reason: AtomicU8::new(NO_REASON),
             timer: AtomicU64::new(0),
             place: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            claim: crate::claim::Claim::new(),
             end: End::default(),
             body: UnsafeCell::new(Some(body)),
             fiber: UnsafeCell::new(None),
@@ -259,6 +264,13 @@ impl G {
     pub(crate) fn unpark(self: &Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
             sched::ready(self.clone());
+        }
+    }
+
+    /// As [`G::unpark`]; hands the caller's count on.
+    pub(crate) fn into_unparked(self: Arc<G>) {
+        if self.state.wake(Mark::TOKEN) {
+            sched::ready(self);
         }
     }
 }

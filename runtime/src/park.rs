@@ -32,6 +32,8 @@ pub(crate) enum Wake {
 pub(crate) struct Thread {
     token: Mutex<bool>,
     woken: Condvar,
+    #[cfg(not(loom))]
+    claim: crate::claim::Claim,
 }
 
 /// A waiter.
@@ -72,6 +74,23 @@ impl Parker {
         match self {
             Parker::G(g) => G::unpark(g),
             Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// As [`Parker::unpark`], of a waiter that is woken once: costs no count.
+    pub(crate) fn into_unparked(self) {
+        match self {
+            Parker::G(g) => G::into_unparked(g),
+            Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// The word of the select that the waiter is in.
+    #[cfg(not(loom))]
+    pub(crate) fn claim(&self) -> &crate::claim::Claim {
+        match self {
+            Parker::G(g) => &g.claim,
+            Parker::Thread(thread) => &thread.claim,
         }
     }
 
@@ -118,16 +137,32 @@ pub(crate) enum WaitReason {
     Sleep,
     WaitGroup,
     Join,
+    Select,
+    SelectNoCases,
+    ChanReceiveNil,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    Semaphore,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 6] = [
+    const ALL: [WaitReason; 14] = [
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,
         WaitReason::Sleep,
         WaitReason::WaitGroup,
         WaitReason::Join,
+        WaitReason::Select,
+        WaitReason::SelectNoCases,
+        WaitReason::ChanReceiveNil,
+        WaitReason::MutexLock,
+        WaitReason::RwLockRead,
+        WaitReason::RwLockWrite,
+        WaitReason::CondWait,
+        WaitReason::Semaphore,
     ];
 
     pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
@@ -143,6 +178,14 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::WaitGroup => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::ChanReceiveNil => "chan receive (nil chan)",
+            WaitReason::MutexLock => "sync.Mutex.Lock",
+            WaitReason::RwLockRead => "sync.RWMutex.RLock",
+            WaitReason::RwLockWrite => "sync.RWMutex.Lock",
+            WaitReason::CondWait => "sync.Cond.Wait",
+            WaitReason::Semaphore => "semacquire",
         }
     }
 }
