@@ -14,18 +14,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Event, Stage};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
 use crate::g::{FREE, G};
 use crate::p::{P, count};
-use crate::park::{Parker, WaitReason};
+use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::Shared;
+use crate::sched::state::Mark;
 use crate::word::Arm;
 
 /// What an M does, as others need to know it.
@@ -49,7 +52,7 @@ pub(crate) struct M {
     inbox_len: AtomicUsize,
     note: Mutex<Option<Order>>,
     noted: Condvar,
-    /// Goroutines suspended in the middle of a step here.
+    /// Goroutines suspended in the middle of a step here; written by the M.
     pub(crate) bound: AtomicUsize,
 }
 
@@ -87,6 +90,13 @@ impl M {
 
     pub(crate) fn set_status(&self, status: Status) {
         self.status.store(status as u8, Ordering::SeqCst);
+    }
+
+    /// A goroutine was suspended here, or goes on. Called by the M itself.
+    fn count_bound(&self, change: isize) {
+        let bound = self.bound.load(Ordering::Relaxed);
+        self.bound
+            .store(bound.wrapping_add_signed(change), Ordering::Relaxed);
     }
 
     /// Puts a bound goroutine into the inbox, from any thread.
@@ -158,6 +168,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Goroutines that ended here and are still in the registry.
+    pub(crate) ended: RefCell<Vec<Arc<G>>>,
     /// Goroutines that ended, to be used again.
     pub(crate) dead: RefCell<Vec<Arc<G>>>,
     pub(crate) woken: Cell<Vec<Parker>>,
@@ -183,20 +195,27 @@ pub(crate) fn with_local<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     f(unsafe { local_ptr().as_ref() })
 }
 
+/// The goroutine that calls, unless it counts as its thread (see `park`), as a
+/// count that the caller does not own.
+fn current() -> Option<ManuallyDrop<Arc<G>>> {
+    let g = with_local(|local| {
+        let local = local.filter(|l| !l.blocking.get() && !std::thread::panicking())?;
+        Some(local.current.get()).filter(|g| !g.is_null())
+    })?;
+    // SAFETY: `current` is from `Arc::as_ptr`, and the G that calls lives while
+    // it runs (`execute` holds a count) and while it is parked (the registry
+    // does). The count is never dropped.
+    Some(ManuallyDrop::new(unsafe { Arc::from_raw(g) }))
+}
+
 /// The goroutine that calls, unless it counts as its thread (see `park`).
 pub(crate) fn current_g() -> Option<Arc<G>> {
-    with_local(|local| {
-        let local = local?;
-        let g = local.current.get();
-        if g.is_null() || local.blocking.get() || std::thread::panicking() {
-            return None;
-        }
-        // SAFETY: `execute` holds a count of the G that it made current.
-        Some(unsafe {
-            Arc::increment_strong_count(g);
-            Arc::from_raw(g)
-        })
-    })
+    current().map(|g| Arc::clone(&g))
+}
+
+/// Parks the goroutine that calls. None: it counts as its thread.
+pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
+    Some(current()?.park(reason, deadline))
 }
 
 /// What the overflow handler tells of the goroutine that runs.
@@ -239,6 +258,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            ended: RefCell::default(),
             dead: RefCell::default(),
             woken: Cell::default(),
             rng: Cell::new(seed),
@@ -336,7 +356,7 @@ impl Local {
     pub(crate) fn execute(&self, g: Arc<G>) {
         let p = self.p().expect("goroutines run on a P");
         p.advance();
-        g.state.start();
+        let told = g.state.start();
         self.current.set(Arc::as_ptr(&g));
         if trace::enabled() {
             trace_run(Actor {
@@ -348,16 +368,23 @@ impl Local {
         // SAFETY: this M has just started the goroutine; a bound one comes from
         // this M's inbox only.
         let suspended = unsafe { g.take_fiber() };
-        let fiber = suspended.unwrap_or_else(|| {
-            g.set_home(self.m.index);
-            // A wake before a step is used up by the step.
-            let told = g.state.take();
-            if told.has(crate::sched::state::Mark::CANCELLED) {
-                // SAFETY: as above; no code of it is on a stack.
-                unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+        let fiber = match suspended {
+            Some(fiber) => {
+                // SAFETY: this M runs it.
+                unsafe { g.tell(told) };
+                self.m.count_bound(-1);
+                fiber
             }
-            self.take_fiber()
-        });
+            None => {
+                g.set_home(self.m.index);
+                // A wake before a step is used up by the step.
+                if told.has(Mark::CANCELLED) {
+                    // SAFETY: as above; no code of it is on a stack.
+                    unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+                }
+                self.take_fiber()
+            }
+        };
         self.stack.set(fiber.bounds());
         self.switch_to(g, fiber);
         self.current.set(std::ptr::null());
@@ -369,27 +396,30 @@ impl Local {
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
         loop {
             match fiber.resume(&g) {
-                Out::Step(next) => {
+                Out::Step => {
                     g.set_home(FREE);
                     self.put_fiber(fiber);
+                    // SAFETY: this M runs it.
+                    let next = unsafe { g.take_next() };
                     return self.after_step(g, next);
                 }
                 Out::Park => {
                     // The fiber must be in place before the park is committed.
                     // SAFETY: this M runs the goroutine until then.
                     unsafe { g.put_fiber(fiber) };
-                    self.m.bound.fetch_add(1, Ordering::Relaxed);
+                    self.m.count_bound(1);
                     if g.state.commit_park() {
                         self.parked();
                         return;
                     }
-                    self.m.bound.fetch_sub(1, Ordering::Relaxed);
+                    self.m.count_bound(-1);
                     // SAFETY: it did not park, so this M still runs it.
                     fiber = unsafe { g.take_fiber() }.expect("put above");
                 }
                 Out::Yield => {
                     // SAFETY: this M runs it.
                     unsafe { g.put_fiber(fiber) };
+                    self.m.count_bound(1);
                     g.state.requeue();
                     self.inbox.borrow_mut().push_back(g);
                     return;

@@ -30,7 +30,7 @@ impl Shared {
     /// Waits until no goroutine is left, or until `until`.
     pub(crate) fn wait_ended(&self, until: Nanos) {
         let mut ended = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.registry.len() > 0 {
+        while !self.registry.is_empty() {
             let left = until.since(clock::now());
             if left.is_zero() {
                 return;
@@ -119,12 +119,13 @@ mod tests {
     use super::*;
     use crate::netpoll::Netpoll;
     use crate::park::{Parker, WaitReason, park};
+    use crate::sched::Sizes;
     use crate::spawn::go_in;
     use std::panic::Location;
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(2, 1 << 16, Netpoll::new(None), None).unwrap();
+        let shared = Shared::new(Sizes::of(2), Netpoll::new(None), None).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);
@@ -148,7 +149,7 @@ mod tests {
         assert!(!shared.is_deadlocked(|| ours() + 1));
         let dump = crate::dump::dump(&shared);
         assert!(
-            dump.contains("goroutine 1 [chan receive, bound to M0]"),
+            dump.contains("goroutine 1 [chan receive, bound to M"),
             "{dump}"
         );
         parker.unpark();

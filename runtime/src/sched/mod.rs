@@ -100,14 +100,42 @@ impl Global {
     }
 }
 
+/// How many of everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// P's at first.
+    pub(crate) procs: usize,
+    /// P's at most.
+    pub(crate) most_procs: usize,
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// Bytes of a stack.
+    pub(crate) stack: usize,
+}
+
+#[cfg(all(test, not(loom)))]
+impl Sizes {
+    pub(crate) fn of(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            most_procs: 8,
+            threads: 100,
+            stack: 1 << 16,
+        }
+    }
+}
+
 /// What the M's of a runtime share.
 pub(crate) struct Shared {
     /// The network, and whoever waits for it.
     pub(crate) netpoll: Netpoll,
     /// This, for threads that it starts.
     me: Weak<Shared>,
-    /// P's that count; as many again are there for compensation.
-    procs: usize,
+    /// P's that count; those beyond are for compensation. Changed under `idle`.
+    procs: AtomicUsize,
+    /// P's that were ever used; changed under `idle`.
+    ps_used: AtomicUsize,
+    most_threads: usize,
     pub(crate) ps: Box<[P]>,
     pub(crate) global: Global,
     pub(crate) arena: Arc<Arena>,
@@ -143,9 +171,14 @@ pub(crate) struct Shared {
 /// a runtime (a stream moved out of its goroutine).
 static LAST: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// Calls `f` with the runtime of the calling goroutine.
+pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
+    m::with_local(|local| f(local.map(|l| &l.shared)))
+}
+
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    m::with_local(|local| local.map(|l| l.shared.clone()))
+    with_runtime(|shared| shared.map(Arc::clone))
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -208,8 +241,7 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
 
 impl Shared {
     pub(crate) fn new(
-        procs: usize,
-        stack_size: usize,
+        sizes: Sizes,
         netpoll: Netpoll,
         simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
@@ -221,18 +253,20 @@ impl Shared {
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
             me: me.clone(),
-            procs,
-            ps: (0..2 * procs).map(P::new).collect(),
+            procs: AtomicUsize::new(sizes.procs),
+            ps_used: AtomicUsize::new(0),
+            most_threads: sizes.threads,
+            ps: (0..2 * sizes.most_procs).map(P::new).collect(),
             global: Global::default(),
-            arena: Arena::new(stack_size),
+            arena: Arena::new(sizes.stack),
             fibers: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
             dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            idle: Mutex::new(Idle::new(procs)),
-            census: Census::new(procs),
+            idle: Mutex::new(Idle::new(sizes)),
+            census: Census::new(sizes.procs),
             polled: AtomicBool::new(false),
             wanting: AtomicUsize::new(0),
             in_blocking: AtomicUsize::new(0),
@@ -282,7 +316,7 @@ impl Shared {
 
     /// The goroutines that have not ended.
     pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        self.registry.all()
+        self.registry.live()
     }
 
     /// The P of the calling thread, if it is one of this runtime's.
@@ -301,9 +335,14 @@ impl Shared {
         self.ms.read().unwrap_or_else(PoisonError::into_inner)[index].clone()
     }
 
-    /// How many P's the runtime was made with.
+    /// How many P's run goroutines, those that compensate not counted.
     pub(crate) fn procs(&self) -> usize {
-        self.procs
+        self.procs.load(Ordering::Relaxed)
+    }
+
+    /// The P's that were ever used: work can be nowhere else.
+    pub(crate) fn used_ps(&self) -> &[P] {
+        &self.ps[..self.ps_used.load(Ordering::Acquire)]
     }
 
     /// Goroutines suspended in the middle of a step.
@@ -331,13 +370,9 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => {
-                local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.inbox.borrow_mut().push_back(g);
-            }
+            Some(local) if local.m.index == home => local.inbox.borrow_mut().push_back(g),
             _ => {
                 let m = self.m(home);
-                m.bound.fetch_sub(1, Ordering::Relaxed);
                 m.post(g);
                 if m.status() == Status::Idle {
                     self.want_p(&m);
