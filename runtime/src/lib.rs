@@ -49,6 +49,8 @@ mod latch;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
 mod model;
+#[cfg(doctest)]
+mod must_not_compile;
 pub mod net;
 mod netpoll;
 mod netpoll_stack;
