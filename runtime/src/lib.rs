@@ -59,7 +59,7 @@ mod runtime;
 mod sched;
 pub mod select;
 mod spawn;
-mod sync;
+pub mod sync;
 mod sync_shim;
 mod time;
 mod timer;
