@@ -33,7 +33,7 @@
 //!
 //! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
-//! the network. `timer`: waiting for a time.
+//! the network. `timer`: waiting for a time. `simulation`: virtual time.
 
 #![deny(unsafe_code)]
 
@@ -58,6 +58,7 @@ mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
 pub mod select;
+pub mod simulation;
 mod spawn;
 pub mod sync;
 mod sync_shim;
@@ -68,8 +69,11 @@ mod waiters;
 mod word;
 
 pub use netpoll::Wait;
-pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use runtime::{
+    BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
+};
 pub use sched::blocking;
+pub use simulation::simulate;
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
 };

@@ -110,6 +110,18 @@ impl Thread {
     }
 
     fn park(&self, deadline: Option<Nanos>) -> Wake {
+        let Some(at) = deadline else {
+            return self.park_until(None);
+        };
+        // In virtual time the wait takes as long really, and time goes on after.
+        let wake = self.park_until(Some(clock::now() + at.since(crate::time::now())));
+        if wake == Wake::Deadline {
+            crate::time::reached(at);
+        }
+        wake
+    }
+
+    fn park_until(&self, deadline: Option<Nanos>) -> Wake {
         let mut token = self.token.lock().expect("no panic under this lock");
         while !*token {
             token = match deadline {
@@ -137,6 +149,7 @@ pub(crate) enum WaitReason {
     Sleep,
     WaitGroup,
     Join,
+    SynctestWait,
     Select,
     SelectNoCases,
     ChanReceiveNil,
@@ -148,13 +161,14 @@ pub(crate) enum WaitReason {
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 14] = [
+    const ALL: &[WaitReason] = &[
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,
         WaitReason::Sleep,
         WaitReason::WaitGroup,
         WaitReason::Join,
+        WaitReason::SynctestWait,
         WaitReason::Select,
         WaitReason::SelectNoCases,
         WaitReason::ChanReceiveNil,
@@ -178,6 +192,7 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::WaitGroup => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
+            WaitReason::SynctestWait => "synctest.Wait",
             WaitReason::Select => "select",
             WaitReason::SelectNoCases => "select (no cases)",
             WaitReason::ChanReceiveNil => "chan receive (nil chan)",
@@ -192,8 +207,8 @@ impl WaitReason {
 
 /// Waits for the caller's token, until `deadline` at most.
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-    match m::current_g() {
-        Some(g) => g.park(reason, deadline),
+    match m::park_current(reason, deadline) {
+        Some(wake) => wake,
         None => this_thread().park(deadline),
     }
 }
