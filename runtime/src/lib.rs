@@ -62,7 +62,7 @@ mod sched;
 pub mod select;
 pub mod simulation;
 mod spawn;
-mod sync;
+pub mod sync;
 mod sync_shim;
 mod time;
 mod timer;
