@@ -38,13 +38,16 @@
 #![deny(unsafe_code)]
 
 pub mod chan;
+mod coarse;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
+mod metrics;
 mod model;
 pub mod net;
 mod netpoll;
@@ -54,6 +57,8 @@ mod park;
 mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
+mod schedtrace;
+mod see;
 mod spawn;
 mod sync;
 mod sync_shim;
@@ -62,9 +67,12 @@ mod timer;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use long_runs::LongRun;
+pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
 pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
 pub use sched::blocking;
+pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
 };

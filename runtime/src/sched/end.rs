@@ -1,13 +1,15 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
-use crate::g::G;
+
+/// Goroutines that the report of a deadlock lists; more are counted.
+const DEADLOCK_DUMP: usize = 1000;
 
 impl Shared {
     pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
@@ -17,17 +19,17 @@ impl Shared {
     /// Ends the waits of all goroutines, now and from now on.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        for g in self.live() {
+        self.for_each_live(|g| {
             if g.state.wake(Mark::CANCELLED) {
                 super::ready(g);
             }
-        }
+        });
     }
 
     /// Waits until no goroutine is left, or until `until`.
     pub(crate) fn wait_ended(&self, until: Nanos) {
         let mut ended = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.live().is_empty() {
+        while self.live_count() > 0 {
             let left = until.since(clock::now());
             if left.is_zero() {
                 return;
@@ -84,7 +86,7 @@ impl Shared {
         let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
         if self.is_deadlocked(threads) {
             eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
-            eprint!("{}", crate::dump::dump(self));
+            eprint!("{}", crate::dump::dump(self, DEADLOCK_DUMP));
             std::process::exit(2);
         }
     }
@@ -102,12 +104,12 @@ impl Shared {
         if !quiet || self.exiting() || !self.all_idle() {
             return false;
         }
-        let live = self.live();
-        let waits = |g: &Arc<G>| g.state.phase() == Phase::Parked;
-        if live.is_empty() || !live.iter().all(waits) {
-            return false;
-        }
-        threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst) && self.all_idle()
+        // What costs least is asked first: with a million goroutines the last
+        // look is the long one.
+        self.live_count() > 0
+            && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
+            && self.all_live(|g| g.state.phase() == Phase::Parked)
+            && self.all_idle()
     }
 }
 
@@ -143,7 +145,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!shared.is_deadlocked(|| ours() + 1));
-        let dump = crate::dump::dump(&shared);
+        let dump = crate::dump::dump(&shared, 10);
         assert!(
             dump.contains("goroutine 1 [chan receive, bound to M0]"),
             "{dump}"

@@ -327,6 +327,15 @@ impl Shared {
         }
     }
 
+    /// How many P's and spare P's nobody holds, and how many M's sleep.
+    pub(super) fn count_idle(&self) -> (usize, usize, usize) {
+        let idle = self.idle();
+        let poller = idle.poller.as_ref();
+        let sleeps = poller.is_some_and(|m| m.status() == Status::Idle);
+        let ms = idle.ms.len() + usize::from(sleeps);
+        (idle.ps.len(), idle.spares.len(), ms)
+    }
+
     pub(super) fn spares_left(&self) -> Vec<usize> {
         self.idle().spares.clone()
     }
@@ -518,6 +527,7 @@ impl Local {
                 Order::Run { p, spinning } => {
                     self.shared.leave_poller(&self.m);
                     self.acquire(p);
+                    self.shared.coarse.set(clock::now());
                     self.spinning.set(spinning);
                     return true;
                 }

@@ -8,7 +8,7 @@
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
 //!   [`census`]: what decides whether to.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
-//! * [`sysmon`]: the watcher.
+//! * [`sysmon`], [`watch`]: the watcher, and what it sees. [`view`]: what others may see of all this.
 //!
 //! # Lock order
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
@@ -23,6 +23,8 @@ pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
+pub(crate) mod view;
+mod watch;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -31,12 +33,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
+use crate::coarse::Coarse;
 use crate::coro::{Arena, Fiber};
 use crate::g::{FREE, G};
+use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
 use crate::p::P;
 use crate::park::Parker;
+use crate::see::See;
 use crate::timer::TimerTarget;
 
 use census::Census;
@@ -124,6 +129,12 @@ pub(crate) struct Shared {
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
+    /// The time, to a second or so.
+    pub(crate) coarse: Coarse,
+    /// What sysmon found to hold others up.
+    pub(crate) long_runs: LongRuns,
+    /// What is printed for people, and when.
+    pub(crate) see: See,
 }
 
 /// The runtime that was made last, for plain threads that use what belongs to
@@ -224,6 +235,9 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
+            coarse: Coarse::new(),
+            long_runs: LongRuns::default(),
+            see: See::default(),
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
         Ok(shared)
@@ -249,14 +263,6 @@ impl Shared {
         self.registry[id as usize % REGISTRY_PARTS]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The goroutines that have not ended.
-    pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        let parts = 0..REGISTRY_PARTS as u64;
-        parts
-            .flat_map(|i| self.part(i).values().cloned().collect::<Vec<_>>())
-            .collect()
     }
 
     pub(crate) fn finished(&self, g: &G) {
@@ -292,6 +298,7 @@ impl Shared {
     /// Queues a runnable goroutine. True: another M could help.
     fn enqueue(&self, local: Option<&Local>, g: Arc<G>, next: bool) -> bool {
         let home = g.home();
+        g.note_runnable();
         if home == FREE {
             match local.and_then(Local::p) {
                 Some(p) if next => p.queue.push_next(g, |half| self.global.extend(half)),
@@ -305,7 +312,7 @@ impl Shared {
         match local {
             Some(local) if local.m.index == home => {
                 local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.inbox.borrow_mut().push_back(g);
+                local.push_bound(g);
             }
             _ => {
                 let m = self.m(home);

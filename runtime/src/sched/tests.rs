@@ -109,13 +109,9 @@ fn a_batch_wakes_goroutines_of_several_runtimes() {
     let mut batch = Vec::new();
     for shared in &both {
         wait_until("the park and the sleep", || {
-            shared.all_idle()
-                && shared
-                    .live()
-                    .iter()
-                    .all(|g| g.state.phase() == Phase::Parked)
+            shared.all_idle() && shared.all_live(|g| g.state.phase() == Phase::Parked)
         });
-        batch.extend(shared.live().into_iter().map(Parker::G));
+        shared.for_each_live(|g| batch.push(Parker::G(g)));
     }
     unpark_batch(&mut batch);
     handles.into_iter().for_each(|h| h.join().unwrap());
