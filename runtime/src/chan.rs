@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use crate::model::{Arc, Mutex, MutexGuard, Parker, WaitReason, Wake, lock, park};
 
@@ -242,7 +242,7 @@ impl<T> Sender<T> {
     /// `Timeout`, or `Closed` as for [`send`](Sender::send); the value comes
     /// back.
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.chan.send(value, Some(clock::now() + timeout))
+        self.chan.send(value, Some(crate::time::now() + timeout))
     }
 
     /// Closes the channel: what is in it can still be received, every send
@@ -329,7 +329,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// `Timeout`, or `Closed` as for [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.chan.recv(Some(clock::now() + timeout))
+        self.chan.recv(Some(crate::time::now() + timeout))
     }
 
     /// Receives until the channel is closed, as Go's `range`.

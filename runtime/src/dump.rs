@@ -120,9 +120,7 @@ fn minutes(secs: u32) -> String {
 /// The goroutines that live, by number: at most `most` of them, and how many
 /// more there are.
 pub(crate) fn dump(shared: &Shared, most: usize) -> String {
-    let ids = shared.live_ids();
-    let first = ids.iter().take(most);
-    let shown: Vec<Arc<G>> = first.filter_map(|id| shared.find_g(*id)).collect();
+    let (shown, all) = shared.first_live(most);
     let scene = Scene::of(shared, &shown);
     let mut text = String::new();
     for (i, g) in shown.iter().enumerate() {
@@ -131,8 +129,8 @@ pub(crate) fn dump(shared: &Shared, most: usize) -> String {
         }
         scene.goroutine(&mut text, shared, g);
     }
-    if ids.len() > most {
-        let _ = writeln!(text, "\n… and {} more goroutines", ids.len() - most);
+    if all > most {
+        let _ = writeln!(text, "\n… and {} more goroutines", all - most);
     }
     text
 }
@@ -145,7 +143,7 @@ pub(crate) fn dump(shared: &Shared, most: usize) -> String {
 pub(crate) fn left(shared: &Shared) -> Option<String> {
     let mut groups: BTreeMap<(&str, u32, &str), (usize, u32)> = BTreeMap::new();
     let mut all = 0;
-    shared.for_each_live(|g| {
+    for g in shared.live() {
         let key = (g.site.file(), g.site.line(), plain_state(&g));
         let group = groups.entry(key).or_default();
         group.0 += 1;
@@ -153,7 +151,7 @@ pub(crate) fn left(shared: &Shared) -> Option<String> {
             group.1 = group.1.max(g.waited_secs());
         }
         all += 1;
-    });
+    }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
     let mut text = format!("goroutines left at the end: {all}\n");

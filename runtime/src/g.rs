@@ -23,8 +23,10 @@ use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
+use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
 use crate::sched::{self, Shared};
+use crate::spawn::End;
 use crate::timer::TimerTarget;
 
 /// `home` of a goroutine that may run on any M.
@@ -38,11 +40,12 @@ const TRACKING_PERIOD: u8 = 8;
 
 /// What a goroutine does.
 pub(crate) trait Body: Send {
-    /// Runs one step (all of it, for `go`). Never unwinds.
-    fn run(&mut self) -> Next;
+    /// Runs one step (all of it, for `go`), and leaves its result in `end` when
+    /// that was the last. Never unwinds.
+    fn run(&mut self, end: &End) -> Next;
 
     /// Ends it without running on, for a reason that its handle reports.
-    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>);
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
 /// A goroutine.
@@ -69,15 +72,23 @@ pub(crate) struct G {
     runnable_at: AtomicU64,
     /// The number of the timer that counts.
     timer: AtomicU64,
+    /// Its place in the registry.
+    place: AtomicU64,
+    /// How it ended.
+    pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
+    /// Marks that were taken when it was started, and that it has not seen yet.
+    told: Cell<Mark>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
+    /// What its last step wants next.
+    next: Cell<Next>,
     /// How its code switches away; set by the fiber when it starts to run it.
     suspender: Cell<Option<Suspender>>,
 }
 
-// SAFETY: the fields that are not Sync by themselves (`body`, `fiber`,
-// `suspender`) are touched only by the M that moved `state` from Runnable to
+// SAFETY: the fields that are not Sync by themselves (`body`, `told`, `fiber`,
+// `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
 // Running, until it moves it on; both moves are atomic, so one M's use happens
 // before the next one's. `body` is Send, so it may be used from one M after
 // another. `fiber` holds code in the middle of user frames, which need not be
@@ -110,10 +121,46 @@ impl G {
             waits_since: AtomicU32::new(0),
             runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
+            place: AtomicU64::new(0),
+            end: End::default(),
             body: UnsafeCell::new(Some(body)),
+            told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
+            next: Cell::new(Next::Done),
             suspender: Cell::new(None),
         }
+    }
+
+    /// Makes a new goroutine of one that ended, to which nothing else refers. The
+    /// number of its timer goes on, its runtime stays.
+    pub(crate) fn renew(
+        &mut self,
+        id: u64,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) {
+        self.id = id;
+        self.name = name;
+        self.site = site;
+        self.creator = crate::m::current_id_in(&self.shared);
+        *self.runs.get_mut() = id as u8;
+        *self.runnable_at.get_mut() = 0;
+        self.state = State::new();
+        self.home = AtomicUsize::new(FREE);
+        self.end = End::default();
+        self.told.set(Mark::NONE);
+        *self.body.get_mut() = Some(body);
+        debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place::from_bits(self.place.load(Ordering::Relaxed))
+    }
+
+    /// Called under the registry's lock.
+    pub(crate) fn set_place(&self, place: Place) {
+        self.place.store(place.to_bits(), Ordering::Relaxed);
     }
 
     /// The M that it is bound to, or [`FREE`].
@@ -173,17 +220,25 @@ impl G {
     /// # Safety
     /// The caller is the fiber that the running M resumed for this G.
     #[inline(never)]
-    pub(crate) unsafe fn run_body(&self, suspender: Suspender) -> Next {
+    pub(crate) unsafe fn run_body(&self, suspender: Suspender) {
         self.suspender.set(Some(suspender));
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
         let body = unsafe { &mut *self.body.get() };
-        let next = body.as_mut().map_or(Next::Done, |b| b.run());
+        let next = body.as_mut().map_or(Next::Done, |body| body.run(&self.end));
         if matches!(next, Next::Done) {
             *body = None;
         }
         self.suspender.set(None);
-        next
+        self.next.set(next);
+    }
+
+    /// What the step that just ended wants next.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn take_next(&self) -> Next {
+        self.next.replace(Next::Done)
     }
 
     /// Ends the goroutine before its next step.
@@ -193,7 +248,7 @@ impl G {
     pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
         if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
-            body.abandon(why);
+            body.abandon(why, &self.end);
         }
     }
 
@@ -225,9 +280,22 @@ impl G {
         self.suspender.set(suspender);
     }
 
+    /// Leaves the goroutine marks that were taken for it.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn tell(&self, told: Mark) {
+        self.told.set(self.told.get().and(told));
+    }
+
+    /// What it was told since it last asked.
+    fn take_told(&self) -> Mark {
+        self.told.replace(Mark::NONE).and(self.state.take())
+    }
+
     /// Waits on the goroutine's own stack.
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-        let told = self.state.take();
+        let told = self.take_told();
         if told.has(Mark::TOKEN) {
             return Wake::Notified;
         }
@@ -235,14 +303,14 @@ impl G {
             return Wake::Cancelled;
         }
         if let Some(at) = deadline {
-            if at <= clock::now() {
+            if at <= self.shared.now() {
                 return Wake::Deadline;
             }
             self.set_timer(at);
         }
         self.set_reason(reason);
         self.suspend(Out::Park);
-        let told = self.state.take();
+        let told = self.take_told();
         if deadline.is_some() {
             // The entry that may still be in the heap is stale now.
             self.timer.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +319,7 @@ impl G {
             Wake::Notified
         } else if told.has(Mark::CANCELLED) {
             Wake::Cancelled
-        } else if deadline.is_some_and(|at| clock::now() >= at) {
+        } else if deadline.is_some_and(|at| self.shared.now() >= at) {
             Wake::Deadline
         } else {
             Wake::Notified
@@ -273,6 +341,13 @@ impl G {
     pub(crate) fn unpark(self: &Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
             sched::ready(self.clone());
+        }
+    }
+
+    /// As [`G::unpark`]; hands the caller's count on.
+    pub(crate) fn into_unparked(self: Arc<G>) {
+        if self.state.wake(Mark::TOKEN) {
+            sched::ready(self);
         }
     }
 }

@@ -33,7 +33,7 @@
 //!
 //! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
-//! the network. `timer`: waiting for a time.
+//! the network. `timer`: waiting for a time. `simulation`: virtual time.
 
 #![deny(unsafe_code)]
 
@@ -59,6 +59,7 @@ mod runtime;
 mod sched;
 mod schedtrace;
 mod see;
+pub mod simulation;
 mod spawn;
 mod sync;
 mod sync_shim;
@@ -73,6 +74,7 @@ pub use netpoll::Wait;
 pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
 pub use sched::blocking;
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
+pub use simulation::simulate;
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
 };

@@ -119,12 +119,12 @@ pub(crate) fn pairs(shared: &Shared) -> Vec<(&'static str, u64)> {
     let micros = |part| (latencies.quantile(part).unwrap_or(0.0) * 1e6) as u64;
     vec![
         ("goroutines_created", counts.created),
-        ("goroutines_ended", shared.ended.load(Ordering::Relaxed)),
+        ("goroutines_ended", shared.ended()),
         ("goroutines_live", counts.live),
         ("goroutines_runnable", counts.runnable),
         ("goroutines_running", counts.running),
         ("goroutines_parked", counts.waiting),
-        ("goroutines_bound_parked", shared.bound() as u64),
+        ("goroutines_bound", shared.bound() as u64),
         ("goroutines_bound_waiting", view.bound_waiting() as u64),
         ("procs", view.procs as u64),
         ("procs_idle", view.idle_ps as u64),

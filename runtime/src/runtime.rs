@@ -12,8 +12,10 @@ use wirepath_stack::Stack;
 use crate::long_runs::LongRun;
 use crate::metrics::{self, Metric};
 use crate::netpoll::Netpoll;
+use crate::sched::simulated::Simulation;
 use crate::sched::{self, Shared};
 use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
+use crate::simulation::Deadlock;
 use crate::{JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
@@ -33,6 +35,9 @@ pub enum BuildError {
     /// The number given to [`Builder::max_procs`] is not from 1 to 4096.
     #[error("{0} is no number of P's: it must be from 1 to {MOST_PROCS}")]
     MaxProcs(usize),
+    /// Virtual time has one P, and another number was asked for.
+    #[error("virtual time runs on one P, not on {0}: leave max_procs away")]
+    VirtualProcs(usize),
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
@@ -58,6 +63,7 @@ pub struct Builder {
     stack_size: Option<usize>,
     schedtrace: Option<Duration>,
     leak_report: bool,
+    virtual_time: Option<u64>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -68,6 +74,7 @@ impl std::fmt::Debug for Builder {
             .field("stack_size", &self.stack_size)
             .field("schedtrace", &self.schedtrace)
             .field("leak_report", &self.leak_report)
+            .field("virtual_time", &self.virtual_time)
             .finish()
     }
 }
@@ -126,12 +133,22 @@ impl Builder {
         })
     }
 
+    /// Runs in virtual time, in an order that `seed` alone decides: see
+    /// [`crate::simulation`]. There is one P then.
+    #[must_use]
+    pub fn virtual_time(mut self, seed: u64) -> Builder {
+        self.virtual_time = Some(seed);
+        self
+    }
+
     /// Starts the runtime's first threads.
     ///
     /// # Errors
     /// A value out of range, or no descriptor or thread to be had.
     pub fn build(self) -> Result<Runtime, BuildError> {
         let procs = match self.max_procs {
+            None | Some(1) if self.virtual_time.is_some() => 1,
+            Some(n) if self.virtual_time.is_some() => return Err(BuildError::VirtualProcs(n)),
             Some(n) if (1..=MOST_PROCS).contains(&n) => n,
             Some(n) => return Err(BuildError::MaxProcs(n)),
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
@@ -142,11 +159,14 @@ impl Builder {
         }
         let wishes = self.wishes()?;
         crate::coro::install();
-        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack))?;
+        let simulation = self.virtual_time.map(Simulation::new);
+        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack), simulation)?;
         shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        runtime.shared.start_sysmon()?;
+        if self.virtual_time.is_none() {
+            runtime.shared.start_sysmon()?;
+        }
         Ok(runtime)
     }
 }
@@ -220,7 +240,7 @@ impl Handle {
 }
 
 /// Goroutines that a report of a shutdown lists.
-const SHUTDOWN_DUMP: usize = 100;
+pub(crate) const SHUTDOWN_DUMP: usize = 100;
 
 /// What [`Runtime::shutdown`] left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -245,7 +265,8 @@ impl Runtime {
     /// goroutines go on after that.
     ///
     /// # Errors
-    /// The payload of its panic.
+    /// The payload of its panic; in virtual time a
+    /// [`Deadlock`](crate::simulation::Deadlock) when that ended its wait.
     #[track_caller]
     pub fn run<T: Send + 'static>(
         &self,
@@ -254,9 +275,17 @@ impl Runtime {
         let name = Some("main".into());
         // Counted before it can end: see `check_deadlock`.
         self.shared.in_run.fetch_add(1, Ordering::SeqCst);
-        let result = spawn::go_in(&self.shared, name, Location::caller(), main).join();
+        let shared = Arc::downgrade(&self.shared);
+        let attended = move || {
+            let _attendance = shared.upgrade().and_then(|shared| shared.attend());
+            main()
+        };
+        let result = spawn::go_in(&self.shared, name, Location::caller(), attended).outcome();
         self.shared.in_run.fetch_sub(1, Ordering::SeqCst);
-        result
+        match self.simulation().and_then(Simulation::deadlock) {
+            Some(list) => Err(Box::new(Deadlock(list))),
+            None => result,
+        }
     }
 
     /// As [`crate::go`], from any thread.
@@ -273,6 +302,10 @@ impl Runtime {
         step: impl FnMut(&mut S) -> Next + Send + 'static,
     ) -> JoinHandle<()> {
         spawn::steps_in(&self.shared, None, Location::caller(), state, step)
+    }
+
+    pub(crate) fn simulation(&self) -> Option<&Simulation> {
+        self.shared.simulation.as_ref()
     }
 
     /// A handle for other threads.
@@ -329,7 +362,7 @@ impl Runtime {
         self.shared.cancel();
         self.shared.wait_ended(until);
         let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
-        let leaked = self.shared.live_count() as usize;
+        let leaked = self.shared.registry.len();
         self.shared.exit();
         ShutdownReport {
             leaked,

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use wirepath_driver::Nanos;
 
-use crate::g::FREE;
+use crate::g::{FREE, G};
 use crate::m::Status;
 use crate::sched::Shared;
 use crate::sched::state::Phase;
@@ -137,8 +137,8 @@ fn details(text: &mut String, shared: &Shared, view: &View) {
     for m in &view.ms {
         m_line(text, m);
     }
-    for id in shared.live_ids().into_iter().take(MOST_GOROUTINES) {
-        g_line(text, shared, view, id);
+    for g in &shared.first_live(MOST_GOROUTINES).0 {
+        g_line(text, view, g);
     }
 }
 
@@ -170,9 +170,8 @@ fn m_line(text: &mut String, m: &MView) {
     );
 }
 
-fn g_line(text: &mut String, shared: &Shared, view: &View, id: u64) {
-    let Some(g) = shared.find_g(id) else { return };
-    let runs_on = view.ms.iter().find(|m| m.current == Some(id));
+fn g_line(text: &mut String, view: &View, g: &G) {
+    let runs_on = view.ms.iter().find(|m| m.current == Some(g.id));
     let in_blocking = runs_on.is_some_and(|m| m.status == Status::Blocking);
     // Go's `_Grunnable`, `_Grunning`, `_Gsyscall`, `_Gwaiting`, `_Gdead`.
     let status = match g.state.phase() {
@@ -184,7 +183,8 @@ fn g_line(text: &mut String, shared: &Shared, view: &View, id: u64) {
     };
     let _ = writeln!(
         text,
-        "  G{id}: status={status}({}) m={} lockedm={}",
+        "  G{}: status={status}({}) m={} lockedm={}",
+        g.id,
         g.reason().map_or("", |reason| reason.name()),
         or_nil(runs_on.map(|m| m.index)),
         or_nil(Some(g.home()).filter(|m| *m != FREE)),

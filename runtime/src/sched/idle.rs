@@ -362,6 +362,7 @@ impl Shared {
     pub(crate) fn exit(&self) {
         let idle = self.idle();
         self.exiting.store(true, Ordering::SeqCst);
+        self.dead.close();
         for m in idle.ms.iter().chain(&idle.poller).chain(&idle.wanting) {
             m.order(Order::Exit);
         }
@@ -393,14 +394,28 @@ impl Shared {
     }
 
     /// When the network has something to do without a frame.
-    fn next_event(&self) -> Nanos {
+    pub(super) fn next_event(&self) -> Nanos {
         let shards = 0..self.netpoll.shards();
         let events = shards.filter_map(|s| self.netpoll.next_event(s));
         events.min().unwrap_or(Nanos::MAX)
     }
 
+    /// Until when the poller may sleep: in virtual time until it is woken, since
+    /// it sleeps only when the clock stands.
+    fn next_due(&self) -> Nanos {
+        if self.simulation.is_some() {
+            return Nanos::MAX;
+        }
+        self.next_timer().min(self.next_event())
+    }
+
+    /// Wakes the poller without cause.
+    pub(super) fn nudge(&self) {
+        self.sleeper.wake();
+    }
+
     /// True: a shard has frames already.
-    fn arm_all(&self) -> bool {
+    pub(super) fn arm_all(&self) -> bool {
         // All are armed, so that each one's fd tells of its own next frame.
         (0..self.netpoll.shards()).fold(false, |any, s| self.netpoll.arm(s) | any)
     }
@@ -479,6 +494,7 @@ impl Local {
     /// False: exit.
     pub(super) fn rest(&self) -> bool {
         self.flush();
+        self.sweep();
         let shared = &*self.shared;
         let polls = {
             let mut idle = shared.idle();
@@ -538,11 +554,10 @@ impl Local {
 
     fn sleep_as_poller(&self) -> Order {
         let shared = &*self.shared;
-        let until = shared.next_timer().min(shared.next_event());
+        let until = shared.next_due();
         shared.sleeper.until.store(until.0, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let moved = shared.next_timer().min(shared.next_event()) < until;
-        let late = moved || until <= clock::now();
+        let late = shared.next_due() < until || until <= shared.now();
         if !late && !self.m.has_order() && !shared.arm_all() {
             shared.sleeper.wait(until);
         }
@@ -608,7 +623,8 @@ impl Local {
 /// waiting: the P goes to another M meanwhile.
 ///
 /// Inside of `f` the caller counts as a plain thread. Goroutines that are
-/// bound to this thread wait until it returns.
+/// bound to this thread wait until it returns. In virtual time `f` runs as any
+/// other code of the goroutine: the clock stands meanwhile, and a wait parks.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
@@ -622,7 +638,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     }
     let entered = m::current_g().is_some()
         && m::with_local(|local| {
-            let local = local.filter(|l| l.p().is_some());
+            let local = local.filter(|l| l.p().is_some() && l.shared.simulation.is_none());
             local.map(Local::enter_blocking).is_some()
         });
     let _leave = entered.then(|| Leave);

@@ -8,7 +8,9 @@
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
 //!   [`census`]: what decides whether to.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
-//! * [`sysmon`], [`watch`]: the watcher, and what it sees. [`view`]: what others may see of all this.
+//! * [`sysmon`], [`watch`]: the watcher, and what it sees.
+//! * [`view`]: what others may see of all this.
+//! * [`simulated`]: all of that in virtual time.
 //!
 //! # Lock order
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
@@ -18,7 +20,10 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod recycle;
+pub(crate) mod registry;
 pub(crate) mod run_queue;
+pub(crate) mod simulated;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
@@ -26,8 +31,9 @@ mod tests;
 pub(crate) mod view;
 mod watch;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -35,7 +41,7 @@ use wirepath_driver::{Nanos, clock};
 
 use crate::coarse::Coarse;
 use crate::coro::{Arena, Fiber};
-use crate::g::{FREE, G};
+use crate::g::{Body, FREE, G};
 use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
@@ -47,6 +53,8 @@ use crate::timer::TimerTarget;
 use census::Census;
 pub use idle::blocking;
 use idle::{Idle, Sleeper};
+use registry::Registry;
+use simulated::Simulation;
 
 /// The global queue.
 #[derive(Default)]
@@ -88,10 +96,15 @@ impl Global {
         rest.into_iter().for_each(each);
         Some(first)
     }
-}
 
-/// Parts of the registry, so that P's seldom meet at its locks.
-const REGISTRY_PARTS: usize = 16;
+    /// Takes the goroutine at `index`, if there are so many.
+    fn take_at(&self, index: usize) -> Option<Arc<G>> {
+        let mut queue = self.lock();
+        let g = queue.remove(index);
+        self.len.store(queue.len(), Ordering::SeqCst);
+        g
+    }
+}
 
 /// What the M's of a runtime share.
 pub(crate) struct Shared {
@@ -107,10 +120,9 @@ pub(crate) struct Shared {
     fibers: Mutex<Vec<Fiber>>,
     ms: RwLock<Vec<Arc<M>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
-    registry: [Mutex<HashMap<u64, Arc<G>>>; REGISTRY_PARTS],
+    pub(crate) registry: Registry,
+    dead: recycle::Dead,
     next_id: AtomicU64,
-    pub(crate) created: AtomicU64,
-    pub(crate) ended: AtomicU64,
     idle: Mutex<Idle>,
     census: Census,
     /// There is a poller; changed under `idle`.
@@ -135,15 +147,22 @@ pub(crate) struct Shared {
     pub(crate) long_runs: LongRuns,
     /// What is printed for people, and when.
     pub(crate) see: See,
+    /// Of a runtime in virtual time.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 /// The runtime that was made last, for plain threads that use what belongs to
 /// a runtime (a stream moved out of its goroutine).
 static LAST: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// Calls `f` with the runtime of the calling goroutine.
+pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
+    m::with_local(|local| f(local.map(|l| &l.shared)))
+}
+
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    m::with_local(|local| local.map(|l| l.shared.clone()))
+    with_runtime(|shared| shared.map(Arc::clone))
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -159,9 +178,15 @@ pub(crate) fn runtime_or_last() -> Option<Arc<Shared>> {
 /// if one could run it sooner.
 pub(crate) fn ready(g: Arc<G>) {
     m::with_local(|local| {
+        // A count of the runtime is taken only where nothing else holds one.
+        if let Some(local) = local.filter(|l| Arc::ptr_eq(&l.shared, &g.shared)) {
+            if local.shared.enqueue(Some(local), g, true) {
+                local.shared.wake_p();
+            }
+            return;
+        }
         let shared = g.shared.clone();
-        let local = local.filter(|l| Arc::ptr_eq(&l.shared, &shared));
-        if shared.enqueue(local, g, true) {
+        if shared.enqueue(None, g, true) {
             shared.wake_p();
         }
     });
@@ -203,10 +228,12 @@ impl Shared {
         procs: usize,
         stack_size: usize,
         netpoll: Netpoll,
+        simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
-            .map(|_| AtomicU64::new(clock::now().0))
+            .map(|_| AtomicU64::new(start.0))
             .collect();
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
@@ -218,10 +245,9 @@ impl Shared {
             fibers: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
-            registry: Default::default(),
+            registry: Registry::default(),
+            dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            created: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
             idle: Mutex::new(Idle::new(procs)),
             census: Census::new(procs),
             polled: AtomicBool::new(false),
@@ -238,16 +264,30 @@ impl Shared {
             coarse: Coarse::new(),
             long_runs: LongRuns::default(),
             see: See::default(),
+            simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
         Ok(shared)
     }
 
     /// Registers and queues a new goroutine.
-    pub(crate) fn start(&self, g: G) -> Arc<G> {
-        let g = Arc::new(g);
-        self.created.fetch_add(1, Ordering::Relaxed);
-        self.part(g.id).insert(g.id, g.clone());
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) -> Arc<G> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let g = match self.reuse_g() {
+            Some(mut g) => {
+                let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
+                fresh.renew(id, name, site, body);
+                g
+            }
+            None => Arc::new(G::new(id, name, site, self.clone(), body)),
+        };
+        self.registry
+            .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
@@ -255,20 +295,22 @@ impl Shared {
         g
     }
 
-    pub(crate) fn new_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+    /// How many goroutines were ever started.
+    pub(crate) fn created(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed) - 1
     }
 
-    fn part(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Arc<G>>> {
-        self.registry[id as usize % REGISTRY_PARTS]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The goroutines that have not ended.
+    pub(crate) fn live(&self) -> Vec<Arc<G>> {
+        self.registry.live()
     }
 
-    pub(crate) fn finished(&self, g: &G) {
-        g.state.finish();
-        self.part(g.id).remove(&g.id);
-        self.ended.fetch_add(1, Ordering::Relaxed);
+    /// The P of the calling thread, if it is one of this runtime's.
+    fn current_p(&self) -> Option<usize> {
+        m::with_local(|local| {
+            let local = local.filter(|l| std::ptr::eq(&*l.shared, self));
+            local.and_then(Local::p).map(|p| p.id)
+        })
     }
 
     pub(crate) fn fibers(&self) -> MutexGuard<'_, Vec<Fiber>> {
@@ -310,13 +352,9 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => {
-                local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.push_bound(g);
-            }
+            Some(local) if local.m.index == home => local.push_bound(g),
             _ => {
                 let m = self.m(home);
-                m.bound.fetch_sub(1, Ordering::Relaxed);
                 m.post(g);
                 if m.status() == Status::Idle {
                     self.want_p(&m);
@@ -335,20 +373,16 @@ impl Shared {
             p.map(|p| p.mark_dirty(shard)).is_some()
         });
         if !marked {
-            self.netpoll.flush(shard, clock::now());
+            self.netpoll.flush(shard, self.now());
             self.events_moved();
         }
     }
 
     /// Adds a timer to the heap of the current P, or of the first.
     pub(crate) fn add_timer(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
-        let p = m::with_local(|local| {
-            local
-                .filter(|l| std::ptr::eq(&*l.shared, self))
-                .and_then(Local::p)
-                .map_or(0, |p| p.id)
-        });
-        self.ps[p].timers.add(when, seq, target);
+        self.ps[self.current_p().unwrap_or(0)]
+            .timers
+            .add(when, seq, target);
         self.sleeper.wake_before(when);
     }
 }

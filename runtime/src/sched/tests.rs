@@ -15,7 +15,7 @@ use crate::park::Parker;
 use crate::spawn::{go_in, steps_in};
 
 fn start(procs: usize) -> Arc<Shared> {
-    let shared = Shared::new(procs, 1 << 16, Netpoll::new(None)).unwrap();
+    let shared = Shared::new(procs, 1 << 16, Netpoll::new(None), None).unwrap();
     shared.start_first().unwrap();
     shared.start_sysmon().unwrap();
     shared
@@ -109,9 +109,9 @@ fn a_batch_wakes_goroutines_of_several_runtimes() {
     let mut batch = Vec::new();
     for shared in &both {
         wait_until("the park and the sleep", || {
-            shared.all_idle() && shared.all_live(|g| g.state.phase() == Phase::Parked)
+            shared.all_idle() && shared.registry.all(|g| g.state.phase() == Phase::Parked)
         });
-        shared.for_each_live(|g| batch.push(Parker::G(g)));
+        batch.extend(shared.live().into_iter().map(Parker::G));
     }
     unpark_batch(&mut batch);
     handles.into_iter().for_each(|h| h.join().unwrap());

@@ -8,10 +8,11 @@
 //! and no memory is asked for under the registry's, which every start and end
 //! of a goroutine takes. So a view can be had of a scheduler that is stuck.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use super::{REGISTRY_PARTS, Shared};
+use super::Shared;
+use super::registry::Place;
 use crate::g::G;
 use crate::m::{NO_P, Status};
 
@@ -23,6 +24,7 @@ pub(crate) struct MView {
     pub(crate) p: Option<usize>,
     /// The goroutine that it runs.
     pub(crate) current: Option<u64>,
+    place: Place,
     pub(crate) status: Status,
     /// Bound goroutines that are ready, and those that wait.
     pub(crate) ready: usize,
@@ -102,15 +104,13 @@ impl Shared {
             tid: m.tid.load(Ordering::Relaxed),
             p: Some(m.p.load(Ordering::Relaxed)).filter(|p| *p != NO_P),
             current: Some(m.current.load(Ordering::Relaxed)).filter(|g| *g != 0),
+            place: m.place(),
             status: m.status(),
             ready: m.bound_ready(),
             bound: m.bound.load(Ordering::Relaxed),
         };
         let mut seen = Vec::with_capacity(self.m_count() + 8);
-        let ms = self
-            .ms
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
         seen.extend(ms.iter().map(see));
         seen
     }
@@ -144,8 +144,14 @@ impl Shared {
     /// Goroutines that have not ended.
     pub(crate) fn live_count(&self) -> u64 {
         // Read in this order, so that it is never less than nothing.
-        let ended = self.ended.load(Ordering::SeqCst);
-        self.created.load(Ordering::SeqCst).saturating_sub(ended)
+        let ended = self.ended();
+        self.created().saturating_sub(ended)
+    }
+
+    /// Goroutines that have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().map(|m| m.ended.load(Ordering::SeqCst)).sum()
     }
 
     /// Goroutines by state, from counters: no goroutine is looked at.
@@ -156,7 +162,7 @@ impl Shared {
         let runnable = view.runnable() as u64;
         let not_in_go = view.blocking() as u64;
         Counts {
-            created: self.created.load(Ordering::Relaxed),
+            created: self.created(),
             live,
             running,
             runnable,
@@ -165,47 +171,19 @@ impl Shared {
         }
     }
 
-    /// The goroutine of that number, if it has not ended.
-    pub(crate) fn find_g(&self, id: u64) -> Option<Arc<G>> {
-        self.part(id).get(&id).cloned()
+    /// The goroutine that the M runs, if that is the one of this number.
+    pub(crate) fn runs_on(&self, m: &MView) -> Option<Arc<G>> {
+        let g = self.registry.get(m.place)?;
+        (Some(g.id) == m.current).then_some(g)
     }
 
-    /// What `each` gives for the live goroutines of a part of the registry.
-    fn collect_part<T>(&self, part: u64, each: impl Fn(&Arc<G>) -> T) -> Vec<T> {
-        let mut seen = Vec::new();
-        loop {
-            let wanted = self.part(part).len();
-            seen.reserve(wanted + wanted / 8 + 16);
-            let registry = self.part(part);
-            if registry.len() <= seen.capacity() {
-                seen.extend(registry.values().map(&each));
-                return seen;
-            }
-        }
-    }
-
-    /// Calls `each` for the goroutines that have not ended, without a lock.
-    pub(crate) fn for_each_live(&self, mut each: impl FnMut(Arc<G>)) {
-        for part in 0..REGISTRY_PARTS as u64 {
-            self.collect_part(part, Arc::clone)
-                .into_iter()
-                .for_each(&mut each);
-        }
-    }
-
-    /// The numbers of the goroutines that have not ended, in order.
-    pub(crate) fn live_ids(&self) -> Vec<u64> {
-        let parts = 0..REGISTRY_PARTS as u64;
-        let mut ids: Vec<u64> = parts
-            .flat_map(|part| self.collect_part(part, |g| g.id))
-            .collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    /// Whether every live goroutine does as `is` says. Stops at the first that
-    /// does not.
-    pub(super) fn all_live(&self, is: impl Fn(&G) -> bool) -> bool {
-        (0..REGISTRY_PARTS as u64).all(|part| self.part(part).values().all(|g| is(g)))
+    /// The first `most` of the goroutines that have not ended, by number, and
+    /// how many there are.
+    pub(crate) fn first_live(&self, most: usize) -> (Vec<Arc<G>>, usize) {
+        let mut all = self.registry.map(|g| (g.id, g.place()));
+        all.sort_unstable_by_key(|(id, _)| *id);
+        let find = |&(id, place)| self.registry.get(place).filter(|g| g.id == id);
+        let first = all.iter().take(most).filter_map(find).collect();
+        (first, all.len())
     }
 }

@@ -115,8 +115,7 @@ impl Watch {
     fn long_run(&mut self, shared: &Shared, p: usize, m: &MView, now: Nanos) {
         let run = &mut self.runs[p];
         let lasted = now.since(run.since);
-        let g = m.current.and_then(|id| shared.find_g(id));
-        let Some(g) = g.filter(|_| lasted >= PERIOD) else {
+        let Some(g) = shared.runs_on(m).filter(|_| lasted >= PERIOD) else {
             return;
         };
         run.sleeps = if sleeps(m.tid) { run.sleeps + 1 } else { 0 };
