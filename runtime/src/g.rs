@@ -74,6 +74,9 @@ pub(crate) struct G {
     timer: AtomicU64,
     /// Its place in the registry.
     place: AtomicU64,
+    /// The word of the select that it is in.
+    #[cfg(not(loom))]
+    pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
@@ -122,6 +125,8 @@ impl G {
             runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
             place: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            claim: crate::claim::Claim::new(),
             end: End::default(),
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),

@@ -38,12 +38,15 @@
 #![deny(unsafe_code)]
 
 pub mod chan;
+mod claim;
 mod coarse;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+#[allow(unsafe_code, reason = "the value of a short lock")]
+mod latch;
 mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
@@ -59,19 +62,23 @@ mod runtime;
 mod sched;
 mod schedtrace;
 mod see;
+pub mod select;
 pub mod simulation;
 mod spawn;
 mod sync;
 mod sync_shim;
 mod time;
 mod timer;
+mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
 pub use long_runs::LongRun;
 pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
-pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use runtime::{
+    BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
+};
 pub use sched::blocking;
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;

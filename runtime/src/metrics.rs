@@ -64,7 +64,11 @@ fn metric(name: &'static str, cumulative: bool, value: Value) -> Metric {
 }
 
 fn sum(shared: &Shared, f: fn(&P) -> &AtomicU64) -> u64 {
-    shared.ps.iter().map(|p| f(p).load(Ordering::Relaxed)).sum()
+    shared
+        .used_ps()
+        .iter()
+        .map(|p| f(p).load(Ordering::Relaxed))
+        .sum()
 }
 
 /// M's and sysmon.
@@ -75,7 +79,7 @@ fn threads(shared: &Shared) -> u64 {
 /// All metrics, in the order of their names.
 pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
     let counts = shared.counts();
-    let latencies = Latencies::merge(shared.ps.iter().map(|p| &p.latencies));
+    let latencies = Latencies::merge(shared.used_ps().iter().map(|p| &p.latencies));
     let now = |name, n| metric(name, false, Value::Uint64(n));
     let ever = |name, n| metric(name, true, Value::Uint64(n));
     vec![
@@ -115,7 +119,7 @@ pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
 pub(crate) fn pairs(shared: &Shared) -> Vec<(&'static str, u64)> {
     let counts = shared.counts();
     let view = shared.view();
-    let latencies = Latencies::merge(shared.ps.iter().map(|p| &p.latencies));
+    let latencies = Latencies::merge(shared.used_ps().iter().map(|p| &p.latencies));
     let micros = |part| (latencies.quantile(part).unwrap_or(0.0) * 1e6) as u64;
     vec![
         ("goroutines_created", counts.created),

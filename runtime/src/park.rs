@@ -32,6 +32,8 @@ pub(crate) enum Wake {
 pub(crate) struct Thread {
     token: Mutex<bool>,
     woken: Condvar,
+    #[cfg(not(loom))]
+    claim: crate::claim::Claim,
 }
 
 /// A waiter.
@@ -80,6 +82,15 @@ impl Parker {
         match self {
             Parker::G(g) => G::into_unparked(g),
             Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// The word of the select that the waiter is in.
+    #[cfg(not(loom))]
+    pub(crate) fn claim(&self) -> &crate::claim::Claim {
+        match self {
+            Parker::G(g) => &g.claim,
+            Parker::Thread(thread) => &thread.claim,
         }
     }
 
@@ -139,10 +150,18 @@ pub(crate) enum WaitReason {
     WaitGroup,
     Join,
     SynctestWait,
+    Select,
+    SelectNoCases,
+    ChanReceiveNil,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    Semaphore,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 7] = [
+    const ALL: &[WaitReason] = &[
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,
@@ -150,6 +169,14 @@ impl WaitReason {
         WaitReason::WaitGroup,
         WaitReason::Join,
         WaitReason::SynctestWait,
+        WaitReason::Select,
+        WaitReason::SelectNoCases,
+        WaitReason::ChanReceiveNil,
+        WaitReason::MutexLock,
+        WaitReason::RwLockRead,
+        WaitReason::RwLockWrite,
+        WaitReason::CondWait,
+        WaitReason::Semaphore,
     ];
 
     pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
@@ -166,6 +193,14 @@ impl WaitReason {
             WaitReason::WaitGroup => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
             WaitReason::SynctestWait => "synctest.Wait",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::ChanReceiveNil => "chan receive (nil chan)",
+            WaitReason::MutexLock => "sync.Mutex.Lock",
+            WaitReason::RwLockRead => "sync.RWMutex.RLock",
+            WaitReason::RwLockWrite => "sync.RWMutex.Lock",
+            WaitReason::CondWait => "sync.Cond.Wait",
+            WaitReason::Semaphore => "semacquire",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A runtime as its user holds it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use crate::long_runs::LongRun;
 use crate::metrics::{self, Metric};
 use crate::netpoll::Netpoll;
 use crate::sched::simulated::Simulation;
-use crate::sched::{self, Shared};
+use crate::sched::{self, Shared, Sizes};
 use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
 use crate::simulation::Deadlock;
 use crate::{JoinHandle, Next, spawn};
@@ -38,6 +39,9 @@ pub enum BuildError {
     /// Virtual time has one P, and another number was asked for.
     #[error("virtual time runs on one P, not on {0}: leave max_procs away")]
     VirtualProcs(usize),
+    /// The number given to [`Builder::max_threads`] is less than two.
+    #[error("{0} threads are too few: one runs goroutines, and another waits for the network")]
+    MaxThreads(usize),
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
@@ -55,10 +59,25 @@ pub enum BuildError {
     Io(#[from] io::Error),
 }
 
+/// [`Runtime::set_max_procs`] was asked for a number that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this runtime can have from 1 to {limit} P's, not {asked}; build it with a higher procs_limit"
+)]
+pub struct ProcsError {
+    asked: usize,
+    limit: usize,
+}
+
+/// Threads at most, unless set.
+const MOST_THREADS: usize = 10_000;
+
 /// What a runtime is made of.
 #[derive(Default)]
 pub struct Builder {
     max_procs: Option<usize>,
+    procs_limit: Option<usize>,
+    max_threads: Option<usize>,
     stack: Option<Stack>,
     stack_size: Option<usize>,
     schedtrace: Option<Duration>,
@@ -88,6 +107,23 @@ impl Builder {
     #[must_use]
     pub fn max_procs(mut self, n: usize) -> Builder {
         self.max_procs = Some(n);
+        self
+    }
+
+    /// Up to how many [`Runtime::set_max_procs`] may go later. Default: the
+    /// cores of the machine, eight at least. Each costs about 5 KiB.
+    #[must_use]
+    pub fn procs_limit(mut self, n: usize) -> Builder {
+        self.procs_limit = Some(n);
+        self
+    }
+
+    /// Threads that run goroutines or are in [`crate::blocking`], at most; 10,000
+    /// unless set, as in Go. With fewer than are wanted, goroutines wait for a
+    /// thread (Go's program ends).
+    #[must_use]
+    pub fn max_threads(mut self, n: usize) -> Builder {
+        self.max_threads = Some(n);
         self
     }
 
@@ -153,14 +189,11 @@ impl Builder {
             Some(n) => return Err(BuildError::MaxProcs(n)),
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
         };
-        let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK);
-        if !(16 << 10..=1 << 30).contains(&stack_size) {
-            return Err(BuildError::StackSize(stack_size));
-        }
+        let sizes = self.sizes(procs)?;
         let wishes = self.wishes()?;
         crate::coro::install();
         let simulation = self.virtual_time.map(Simulation::new);
-        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack), simulation)?;
+        let shared = Shared::new(sizes, Netpoll::new(self.stack), simulation)?;
         shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
@@ -168,6 +201,28 @@ impl Builder {
             runtime.shared.start_sysmon()?;
         }
         Ok(runtime)
+    }
+
+    fn sizes(&self, procs: usize) -> Result<Sizes, BuildError> {
+        let stack = self.stack_size.unwrap_or(DEFAULT_STACK);
+        if !(16 << 10..=1 << 30).contains(&stack) {
+            return Err(BuildError::StackSize(stack));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let limit = self.procs_limit.unwrap_or_else(|| cores().max(8));
+        if limit > MOST_PROCS {
+            return Err(BuildError::MaxProcs(limit));
+        }
+        let threads = self.max_threads.unwrap_or(MOST_THREADS);
+        if threads < 2 {
+            return Err(BuildError::MaxThreads(threads));
+        }
+        Ok(Sizes {
+            procs,
+            most_procs: limit.max(procs),
+            threads,
+            stack,
+        })
     }
 }
 
@@ -216,6 +271,25 @@ impl Handle {
     #[track_caller]
     pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         spawn::go_in(&self.shared, None, Location::caller(), f)
+    }
+
+    /// Changes how many goroutines run at once, as Go's `runtime.GOMAXPROCS`,
+    /// without stopping anything: a P too many goes when the goroutine on it
+    /// comes back to the scheduler. Returns what it was. [`crate::num_procs`]
+    /// tells what it is.
+    ///
+    /// # Errors
+    /// A number beyond what the runtime was built for
+    /// ([`Builder::procs_limit`]), or 0.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        let limit = match self.shared.simulation {
+            Some(_) => 1,
+            None => self.shared.ps.len() / 2,
+        };
+        if !(1..=limit).contains(&n) {
+            return Err(ProcsError { asked: n, limit });
+        }
+        Ok(self.shared.set_procs(n))
     }
 
     /// As [`Runtime::metrics`].
@@ -313,6 +387,14 @@ impl Runtime {
         Handle {
             shared: self.shared.clone(),
         }
+    }
+
+    /// As [`Handle::set_max_procs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        self.handle().set_max_procs(n)
     }
 
     /// Short names and values of what the runtime counts, for tables.

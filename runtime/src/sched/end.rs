@@ -121,12 +121,13 @@ mod tests {
     use super::*;
     use crate::netpoll::Netpoll;
     use crate::park::{Parker, WaitReason, park};
+    use crate::sched::Sizes;
     use crate::spawn::go_in;
     use std::panic::Location;
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(2, 1 << 16, Netpoll::new(None), None).unwrap();
+        let shared = Shared::new(Sizes::of(2), Netpoll::new(None), None).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);

@@ -179,7 +179,7 @@ impl Local {
 
     /// Takes half of another P's queue, or fires its late timers.
     fn steal(&self, p: &P) -> Option<Arc<G>> {
-        let ps = &self.shared.ps;
+        let ps = self.shared.used_ps();
         if ps.len() == 1 || !self.start_spinning() {
             return None;
         }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use wirepath_driver::{Nanos, clock};
 
-use super::Shared;
+use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
 use crate::p::P;
 
@@ -47,15 +47,24 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(procs: usize) -> Idle {
+    pub(super) fn new(sizes: Sizes) -> Idle {
         Idle {
-            ps: (0..procs).rev().collect(),
-            spares: (procs..2 * procs).collect(),
+            ps: (0..sizes.procs).rev().collect(),
+            spares: (sizes.procs..2 * sizes.most_procs).collect(),
             ms: Vec::new(),
             poller: None,
             wanting: VecDeque::new(),
         }
     }
+}
+
+/// How many P's and M's are idle, and how many P's beyond the configured number
+/// are in use.
+#[derive(Clone, Copy)]
+pub(super) struct IdleCounts {
+    pub(super) ps: usize,
+    pub(super) ms: usize,
+    pub(super) spares_used: usize,
 }
 
 /// What the poller sleeps on.
@@ -142,7 +151,53 @@ impl Shared {
     fn take_p(&self, idle: &mut Idle) -> Option<usize> {
         let p = idle.ps.pop()?;
         self.census.set_idle(idle.ps.len());
+        self.note_used(p);
         Some(p)
+    }
+
+    /// Takes a P beyond those that count, if fewer are in use than of those.
+    fn take_spare(&self, idle: &mut Idle) -> Option<usize> {
+        let used = self.ps.len() - self.procs() - idle.spares.len();
+        if used >= self.procs() {
+            return None;
+        }
+        let first = (0..idle.spares.len()).min_by_key(|&i| idle.spares[i])?;
+        let p = idle.spares.swap_remove(first);
+        self.note_used(p);
+        Some(p)
+    }
+
+    fn note_used(&self, p: usize) {
+        self.ps_used.fetch_max(p + 1, Ordering::AcqRel);
+    }
+
+    /// Changes the number of P's; returns what it was. `procs` is at most what
+    /// the runtime was made for.
+    ///
+    /// A P that no longer counts and is in use is given up by its M after the
+    /// next goroutine, as a spare one that has nobody to stand in for.
+    pub(crate) fn set_procs(&self, procs: usize) -> usize {
+        let mut idle = self.idle();
+        let old = self.procs.swap(procs, Ordering::Relaxed);
+        for p in procs..old {
+            self.ps[p].cover(p, self.ps[p].tick.load(Ordering::Relaxed));
+        }
+        let lists = std::mem::take(&mut idle.ps).into_iter();
+        let lists = lists.chain(std::mem::take(&mut idle.spares));
+        (idle.ps, idle.spares) = lists.partition(|&p| p < procs);
+        self.census.set_idle(idle.ps.len());
+        while let Some(m) = idle.wanting.front().cloned() {
+            let Some(p) = self.take_p(&mut idle) else {
+                break;
+            };
+            self.order_run(&mut idle, &m, p, false);
+        }
+        drop(idle);
+        if self.any_work() {
+            self.wake_p();
+        }
+        self.events_moved();
+        old
     }
 
     fn put_p(&self, idle: &mut Idle, p: usize) {
@@ -211,6 +266,11 @@ impl Shared {
             return Err(io::Error::other("the runtime ends"));
         }
         let mut ms = self.ms.write().unwrap_or_else(PoisonError::into_inner);
+        if ms.len() >= self.most_threads {
+            return Err(io::Error::other(
+                "the runtime has as many threads as it may",
+            ));
+        }
         let m = Arc::new(M::new(ms.len()));
         let shared = self.me.upgrade().expect("a running M keeps it alive");
         let own = m.clone();
@@ -280,7 +340,7 @@ impl Shared {
     /// until that goes on from `tick`. False: all are in use.
     pub(super) fn compensate(&self, stuck: usize, tick: u32) -> bool {
         let mut idle = self.idle();
-        let Some(p) = idle.spares.pop() else {
+        let Some(p) = self.take_spare(&mut idle) else {
             return false;
         };
         self.ps[p].cover(stuck, tick);
@@ -327,13 +387,16 @@ impl Shared {
         }
     }
 
-    /// How many P's and spare P's nobody holds, and how many M's sleep.
-    pub(super) fn count_idle(&self) -> (usize, usize, usize) {
+    /// How many are idle, read together.
+    pub(super) fn count_idle(&self) -> IdleCounts {
         let idle = self.idle();
         let poller = idle.poller.as_ref();
         let sleeps = poller.is_some_and(|m| m.status() == Status::Idle);
-        let ms = idle.ms.len() + usize::from(sleeps);
-        (idle.ps.len(), idle.spares.len(), ms)
+        IdleCounts {
+            ps: idle.ps.len(),
+            ms: idle.ms.len() + usize::from(sleeps),
+            spares_used: self.ps.len() - self.procs() - idle.spares.len(),
+        }
     }
 
     pub(super) fn spares_left(&self) -> Vec<usize> {
@@ -346,7 +409,7 @@ impl Shared {
 
     /// Free goroutines wait somewhere.
     pub(super) fn any_work(&self) -> bool {
-        !self.global.is_empty() || self.ps.iter().any(|p| !p.queue.is_empty())
+        !self.global.is_empty() || self.used_ps().iter().any(|p| !p.queue.is_empty())
     }
 
     pub(super) fn exiting(&self) -> bool {
@@ -372,7 +435,7 @@ impl Shared {
 
     /// When the first timer of all P's is due.
     pub(super) fn next_timer(&self) -> Nanos {
-        let next = self.ps.iter().map(|p| p.timers.next()).min();
+        let next = self.used_ps().iter().map(|p| p.timers.next()).min();
         next.unwrap_or(Nanos::MAX)
     }
 

@@ -106,14 +106,42 @@ impl Global {
     }
 }
 
+/// How many of everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// P's at first.
+    pub(crate) procs: usize,
+    /// P's at most.
+    pub(crate) most_procs: usize,
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// Bytes of a stack.
+    pub(crate) stack: usize,
+}
+
+#[cfg(all(test, not(loom)))]
+impl Sizes {
+    pub(crate) fn of(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            most_procs: 8,
+            threads: 100,
+            stack: 1 << 16,
+        }
+    }
+}
+
 /// What the M's of a runtime share.
 pub(crate) struct Shared {
     /// The network, and whoever waits for it.
     pub(crate) netpoll: Netpoll,
     /// This, for threads that it starts.
     me: Weak<Shared>,
-    /// P's that count; as many again are there for compensation.
-    procs: usize,
+    /// P's that count; those beyond are for compensation. Changed under `idle`.
+    procs: AtomicUsize,
+    /// P's that were ever used; changed under `idle`.
+    ps_used: AtomicUsize,
+    most_threads: usize,
     pub(crate) ps: Box<[P]>,
     pub(crate) global: Global,
     pub(crate) arena: Arc<Arena>,
@@ -225,8 +253,7 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
 
 impl Shared {
     pub(crate) fn new(
-        procs: usize,
-        stack_size: usize,
+        sizes: Sizes,
         netpoll: Netpoll,
         simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
@@ -238,18 +265,20 @@ impl Shared {
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
             me: me.clone(),
-            procs,
-            ps: (0..2 * procs).map(P::new).collect(),
+            procs: AtomicUsize::new(sizes.procs),
+            ps_used: AtomicUsize::new(0),
+            most_threads: sizes.threads,
+            ps: (0..2 * sizes.most_procs).map(P::new).collect(),
             global: Global::default(),
-            arena: Arena::new(stack_size),
+            arena: Arena::new(sizes.stack),
             fibers: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
             dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            idle: Mutex::new(Idle::new(procs)),
-            census: Census::new(procs),
+            idle: Mutex::new(Idle::new(sizes)),
+            census: Census::new(sizes.procs),
             polled: AtomicBool::new(false),
             wanting: AtomicUsize::new(0),
             in_blocking: AtomicUsize::new(0),
@@ -321,9 +350,14 @@ impl Shared {
         self.ms.read().unwrap_or_else(PoisonError::into_inner)[index].clone()
     }
 
-    /// How many P's the runtime was made with.
+    /// How many P's run goroutines, those that compensate not counted.
     pub(crate) fn procs(&self) -> usize {
-        self.procs
+        self.procs.load(Ordering::Relaxed)
+    }
+
+    /// The P's that were ever used: work can be nowhere else.
+    pub(crate) fn used_ps(&self) -> &[P] {
+        &self.ps[..self.ps_used.load(Ordering::Acquire)]
     }
 
     /// Goroutines suspended in the middle of a step.

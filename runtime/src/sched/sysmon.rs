@@ -116,8 +116,8 @@ impl Shared {
     }
 
     /// Spare P's in use.
-    fn in_use(&self) -> usize {
-        self.procs() - self.spares_left().len()
+    pub(super) fn in_use(&self) -> usize {
+        self.count_idle().spares_used
     }
 
     fn poll_if_late(&self, now: Nanos) {

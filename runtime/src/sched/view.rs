@@ -126,15 +126,17 @@ impl Shared {
             queue: p.queue.len(),
             runnable: p.queue.len() + usize::from(p.queue.has_next()),
         };
-        let ps = self.ps.iter().map(see).collect();
-        let (idle_ps, spares_left, idle_ms) = self.count_idle();
+        let procs = self.procs();
+        let used = self.used_ps().len().max(procs);
+        let ps = self.ps[..used].iter().map(see).collect();
+        let idle = self.count_idle();
         View {
-            procs: self.procs(),
-            idle_ps,
-            spares_used: self.procs() - spares_left,
+            procs,
+            idle_ps: idle.ps,
+            spares_used: idle.spares_used,
             spinning: self.census.spinning(),
             wanting: self.wanting.load(Ordering::Relaxed),
-            idle_ms,
+            idle_ms: idle.ms,
             global: self.global.len(),
             ms,
             ps,

@@ -83,7 +83,7 @@ impl Watch {
         let waiting = shared.any_work() && shared.census.idle() == 0;
         let covered = shared.covered();
         let mut spares = true;
-        for p in &shared.ps {
+        for p in shared.used_ps() {
             let tick = p.tick.load(std::sync::atomic::Ordering::Relaxed);
             let holder = ms.iter().find(|m| m.p == Some(p.id));
             let stuck = self.goes_on(p.id, tick, now);
