@@ -555,9 +555,13 @@ fn a_deadlock_is_told_and_ends_the_process() {
             stderr.starts_with("fatal error: all goroutines are asleep - deadlock!\n"),
             "{stderr}"
         );
-        for line in ["goroutine 1 (main) [chan ", "goroutine 2 (other) [chan "] {
-            assert!(stderr.contains(line), "{stderr}");
+        let lines = stderr.lines().filter(|l| l.starts_with("goroutine "));
+        for (line, (number, name)) in lines.zip([(1, "main"), (2, "other")]) {
+            let state = format!("goroutine {number} [chan ");
+            assert!(line.starts_with(&state), "{stderr}");
+            assert!(line.ends_with(&format!("]: {name}")), "{stderr}");
         }
+        assert_eq!(stderr.matches("created at ").count(), 2, "{stderr}");
         assert!(out.stdout.is_empty());
     }
 }
