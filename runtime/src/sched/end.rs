@@ -1,13 +1,15 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
-use crate::g::G;
+
+/// Goroutines that the report of a deadlock lists; more are counted.
+pub(super) const DEADLOCK_DUMP: usize = 1000;
 
 impl Shared {
     pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
@@ -110,7 +112,7 @@ impl Shared {
         let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
         if self.simulation.is_none() && self.is_deadlocked(threads) {
             eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
-            eprint!("{}", crate::dump::dump(self));
+            eprint!("{}", crate::dump::dump(self, DEADLOCK_DUMP));
             std::process::exit(2);
         }
     }
@@ -128,12 +130,12 @@ impl Shared {
         if !quiet || self.exiting() || !self.all_idle() {
             return false;
         }
-        let live = self.live();
-        let waits = |g: &Arc<G>| g.state.phase() == Phase::Parked;
-        if live.is_empty() || !live.iter().all(waits) {
-            return false;
-        }
-        threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst) && self.all_idle()
+        // What costs least is asked first: with a million goroutines the last
+        // look is the long one.
+        self.live_count() > 0
+            && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
+            && self.registry.all(|g| g.state.phase() == Phase::Parked)
+            && self.all_idle()
     }
 }
 
@@ -170,7 +172,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!shared.is_deadlocked(|| ours() + 1));
-        let dump = crate::dump::dump(&shared);
+        let dump = crate::dump::dump(&shared, 10);
         assert!(
             dump.contains("goroutine 1 [chan receive, bound to M"),
             "{dump}"

@@ -58,6 +58,15 @@ impl Idle {
     }
 }
 
+/// How many P's and M's are idle, and how many P's beyond the configured number
+/// are in use.
+#[derive(Clone, Copy)]
+pub(super) struct IdleCounts {
+    pub(super) ps: usize,
+    pub(super) ms: usize,
+    pub(super) spares_used: usize,
+}
+
 /// What the poller sleeps on.
 pub(super) struct Sleeper {
     epoll: OwnedFd,
@@ -382,6 +391,18 @@ impl Shared {
         }
     }
 
+    /// How many are idle, read together.
+    pub(super) fn count_idle(&self) -> IdleCounts {
+        let idle = self.idle();
+        let poller = idle.poller.as_ref();
+        let sleeps = poller.is_some_and(|m| m.status() == Status::Idle);
+        IdleCounts {
+            ps: idle.ps.len(),
+            ms: idle.ms.len() + usize::from(sleeps),
+            spares_used: self.ps.len() - self.procs() - idle.spares.len(),
+        }
+    }
+
     pub(super) fn spares_left(&self) -> Vec<usize> {
         self.idle().spares.clone()
     }
@@ -589,6 +610,7 @@ impl Local {
                 Order::Run { p, spinning } => {
                     self.shared.leave_poller(&self.m);
                     self.acquire(p);
+                    self.shared.coarse.set(clock::now());
                     self.spinning.set(spinning);
                     return true;
                 }
