@@ -20,6 +20,7 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod own_thread;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
@@ -306,6 +307,18 @@ impl Shared {
         site: &'static Location<'static>,
         body: Box<dyn Body>,
     ) -> Arc<G> {
+        let g = self.register(name, site, body);
+        ready(g.clone());
+        g
+    }
+
+    /// Registers a new goroutine, which is runnable: the caller queues it.
+    fn register(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let g = match self.reuse_g() {
             Some(mut g) => {
@@ -320,7 +333,6 @@ impl Shared {
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
-        ready(g.clone());
         g
     }
 
@@ -366,9 +378,10 @@ impl Shared {
         ms.iter().map(|m| m.bound.load(Ordering::Relaxed)).sum()
     }
 
-    /// M's that were ever started.
+    /// M's that there are.
     pub(crate) fn m_count(&self) -> usize {
-        self.ms.read().unwrap_or_else(PoisonError::into_inner).len()
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().filter(|m| m.status() != Status::Gone).count()
     }
 
     /// Queues a runnable goroutine. True: another M could help.
