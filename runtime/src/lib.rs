@@ -52,6 +52,8 @@ mod long_runs;
 mod m;
 mod metrics;
 mod model;
+#[cfg(doctest)]
+mod must_not_compile;
 pub mod net;
 mod netpoll;
 mod netpoll_stack;
@@ -65,7 +67,7 @@ mod see;
 pub mod select;
 pub mod simulation;
 mod spawn;
-mod sync;
+pub mod sync;
 mod sync_shim;
 mod time;
 mod timer;

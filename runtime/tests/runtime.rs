@@ -120,6 +120,28 @@ fn yielding_steps_do_not_starve_bound_goroutines_or_the_global_queue() {
     busy.join().unwrap();
 }
 
+/// Starts a goroutine that starts the next, until told to stop.
+fn chain(stop: Arc<AtomicBool>) {
+    if !stop.load(Ordering::Acquire) {
+        go(move || chain(stop));
+    }
+}
+
+#[test]
+fn a_chain_of_starts_inherits_one_time_slice() {
+    let rt = runtime(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let starts = stop.clone();
+    // Each start goes to `runnext`, before all others.
+    rt.go(move || chain(starts));
+    let other = rt.steps(0, |n| {
+        *n += 1;
+        if *n == 100 { Next::Done } else { Next::Yield }
+    });
+    other.join().unwrap();
+    stop.store(true, Ordering::Release);
+}
+
 #[test]
 fn a_bound_goroutine_never_changes_threads() {
     let rt = runtime(4);
