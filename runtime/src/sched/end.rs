@@ -168,6 +168,10 @@ mod tests {
             dump.contains("goroutine 1 [chan receive, bound to M"),
             "{dump}"
         );
+        let later = clock::now() + std::time::Duration::from_secs(185);
+        shared.coarse.set(later);
+        let dump = crate::dump::dump(&shared, 10);
+        assert!(dump.contains("[chan receive, 3 minutes, bound"), "{dump}");
         parker.unpark();
         waits.join().unwrap();
         assert!(!shared.is_deadlocked(ours), "nobody waits");
