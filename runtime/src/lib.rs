@@ -85,7 +85,7 @@ pub use sched::blocking;
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
-    Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
+    Cancelled, JoinHandle, Next, current_id, go, go_locked, go_named, num_procs, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{now, sleep};

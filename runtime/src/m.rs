@@ -42,11 +42,15 @@ pub(crate) enum Status {
     Idle,
     /// It is in `blocking`: it asks for a P itself when it is done.
     Blocking,
+    /// Its thread ends.
+    Gone,
 }
 
 /// An M.
 pub(crate) struct M {
     pub(crate) index: usize,
+    /// It runs one goroutine, and nothing else.
+    pub(crate) own: bool,
     status: AtomicU8,
     inbox: Mutex<VecDeque<Arc<G>>>,
     /// Goroutines in the inbox; changed under its lock.
@@ -84,9 +88,10 @@ pub(crate) enum Order {
 }
 
 impl M {
-    pub(crate) fn new(index: usize) -> M {
+    pub(crate) fn new(index: usize, own: bool) -> M {
         M {
             index,
+            own,
             status: AtomicU8::new(Status::Idle as u8),
             inbox: Mutex::default(),
             inbox_len: AtomicUsize::new(0),
@@ -123,7 +128,8 @@ impl M {
         match self.status.load(Ordering::SeqCst) {
             0 => Status::Running,
             1 => Status::Idle,
-            _ => Status::Blocking,
+            2 => Status::Blocking,
+            _ => Status::Gone,
         }
     }
 

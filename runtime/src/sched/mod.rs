@@ -20,6 +20,7 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod own_thread;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
@@ -309,6 +310,18 @@ impl Shared {
         site: &'static Location<'static>,
         body: Box<dyn Body>,
     ) -> Arc<G> {
+        let g = self.register(name, site, body);
+        ready(g.clone());
+        g
+    }
+
+    /// Registers a new goroutine, which is runnable: the caller queues it.
+    fn register(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         if self.given_up.load(Ordering::Relaxed) {
             return self.refuse(id, name, site, body);
@@ -328,7 +341,6 @@ impl Shared {
             // Perhaps nobody is there to run it.
             self.give_up_after_stop();
         }
-        ready(g.clone());
         g
     }
 
@@ -390,9 +402,10 @@ impl Shared {
         ms.iter().map(|m| m.bound.load(Ordering::Relaxed)).sum()
     }
 
-    /// M's that were ever started.
+    /// M's that there are.
     pub(crate) fn m_count(&self) -> usize {
-        self.ms.read().unwrap_or_else(PoisonError::into_inner).len()
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().filter(|m| m.status() != Status::Gone).count()
     }
 
     /// Queues a runnable goroutine. True: another M could help.
