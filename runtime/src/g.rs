@@ -164,9 +164,7 @@ impl G {
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
         let body = unsafe { &mut *self.body.get() };
-        let next = body
-            .as_mut()
-            .map_or(Next::Done, |body| body.run(&self.end));
+        let next = body.as_mut().map_or(Next::Done, |body| body.run(&self.end));
         if matches!(next, Next::Done) {
             *body = None;
         }

@@ -6,7 +6,7 @@
 //!
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
-//!   [`census`]: what decides whether to.
+//!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
 //!
@@ -21,6 +21,7 @@ mod idle;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
+mod sleeper;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
@@ -43,9 +44,10 @@ use crate::park::Parker;
 use crate::timer::TimerTarget;
 
 use census::Census;
-use registry::Registry;
+use idle::Idle;
 pub use idle::blocking;
-use idle::{Idle, Sleeper};
+use registry::Registry;
+use sleeper::Sleeper;
 
 /// The global queue.
 #[derive(Default)]
@@ -199,7 +201,7 @@ impl Shared {
         stack_size: usize,
         netpoll: Netpoll,
     ) -> io::Result<Arc<Shared>> {
-        let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let sleeper = Sleeper::new(&netpoll)?;
         let last_polls = (0..netpoll.shards())
             .map(|_| AtomicU64::new(clock::now().0))
             .collect();
@@ -250,7 +252,8 @@ impl Shared {
             }
             None => Arc::new(G::new(id, name, site, self.clone(), body)),
         };
-        self.registry.insert(self.current_p().unwrap_or(id as usize), &g);
+        self.registry
+            .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
@@ -346,7 +349,9 @@ impl Shared {
 
     /// Adds a timer to the heap of the current P, or of the first.
     pub(crate) fn add_timer(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
-        self.ps[self.current_p().unwrap_or(0)].timers.add(when, seq, target);
+        self.ps[self.current_p().unwrap_or(0)]
+            .timers
+            .add(when, seq, target);
         self.sleeper.wake_before(when);
     }
 }
