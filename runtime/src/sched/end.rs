@@ -157,4 +157,27 @@ mod tests {
         shared.exit();
         assert_eq!(shared.join_threads(clock::now()), 0);
     }
+
+    #[test]
+    fn a_wait_for_a_descriptor_of_the_kernel_is_no_deadlock() {
+        let shared = Shared::new(1, 1 << 16, Netpoll::new(None).unwrap()).unwrap();
+        shared.start_first().unwrap();
+        shared.in_run.fetch_add(1, Ordering::SeqCst);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let reads = go_in(&shared, None, Location::caller(), move || {
+            let mut reader = crate::net::PollFd::new(reader).unwrap();
+            std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
+        });
+        let start = clock::now();
+        let waits = |g: &Arc<G>| g.reason() == Some(WaitReason::IoWait);
+        while !(shared.all_idle() && shared.live().iter().all(waits)) {
+            assert!(clock::now().since(start).as_secs() < 20);
+            std::thread::yield_now();
+        }
+        assert!(!shared.is_deadlocked(|| shared.threads().len() + 1));
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        assert_eq!(reads.join().unwrap(), 1);
+        shared.exit();
+        assert_eq!(shared.join_threads(clock::now()), 0);
+    }
 }
