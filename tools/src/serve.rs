@@ -26,14 +26,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The TAP device to serve on: made if there is none, else taken if it is
     /// persistent and its owner is you.
-    #[arg(long, value_name = "NAME", required_unless_present = "kernel")]
+    #[arg(long, value_name = "NAME")]
     tap: Option<String>,
     /// An address of the server with its network, up to 8 times.
-    #[arg(
-        long = "addr",
-        value_name = "ADDR/PREFIX",
-        required_unless_present = "kernel"
-    )]
+    #[arg(long = "addr", value_name = "ADDR/PREFIX")]
     addrs: Vec<Cidr>,
     /// Serve over the kernel's sockets instead of a device and a stack of its
     /// own, at a port of every address, or at one address and port; needs no
@@ -100,7 +96,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         (Some(listen), _) => serve(options, None, listen, kernel_greeting),
         (None, Some(tap)) => run_on_tap(options, tap),
         (None, None) => Err(Failure::refused(
-            "give a device with --tap, or --kernel for the kernel's sockets",
+            "nowhere to serve: give a device with --tap NAME and its address with --addr \
+             ADDR/PREFIX, or --kernel :8080 for the kernel's sockets",
         )),
     }
 }
@@ -226,6 +223,11 @@ fn cannot_listen(listen: SocketAddr, error: &io::Error) -> Failure {
 
 /// An address that belongs to nobody here is refused before a device is made.
 fn check_addresses(options: &Options) -> Result<(), Failure> {
+    if options.addrs.is_empty() {
+        return Err(Failure::refused(
+            "the server needs an address on the device: give one with --addr 10.0.0.2/24",
+        ));
+    }
     for gateway in &options.gateways {
         if !options.addrs.iter().any(|cidr| cidr.contains(*gateway)) {
             return Err(Failure::refused(format!(
