@@ -472,10 +472,12 @@ impl Runtime {
         let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
         let leaked = self.shared.registry.len();
         self.shared.exit();
+        let stuck_threads = self.shared.join_threads(until);
+        self.shared.give_up();
         ShutdownReport {
             leaked,
             leaked_goroutines,
-            stuck_threads: self.shared.join_threads(until),
+            stuck_threads,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
@@ -55,6 +55,29 @@ impl Shared {
         if gone > 0 {
             // Each told of its end before it was finished.
             *self.exited.lock().unwrap_or_else(PoisonError::into_inner) -= gone;
+        }
+    }
+
+    /// The threads have ended, or are not waited for any more: whoever joins a
+    /// goroutine that no thread will run again is told so.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.give_up_after_stop();
+    }
+
+    /// As [`Shared::give_up`], for what was left after that: by a thread that
+    /// ended later, or started by somebody who did not know.
+    pub(crate) fn give_up_after_stop(&self) {
+        // Whoever leaves a goroutine does it first, and looks here afterwards.
+        fence(Ordering::SeqCst);
+        if !self.given_up.load(Ordering::SeqCst) || self.registry.is_empty() {
+            return;
+        }
+        for g in self.live() {
+            // One that runs still does so on a thread that comes by here.
+            if g.state.phase() != Phase::Running {
+                g.end.give_up();
+            }
         }
     }
 
