@@ -309,4 +309,8 @@ impl TimerTarget for G {
             sched::ready(self);
         }
     }
+
+    fn is_stale(&self, seq: u64) -> bool {
+        self.timer.load(Ordering::Relaxed) != seq
+    }
 }

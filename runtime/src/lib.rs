@@ -39,11 +39,13 @@
 
 pub mod chan;
 mod claim;
+pub mod context;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+pub mod group;
 #[allow(unsafe_code, reason = "the value of a short lock")]
 mod latch;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
@@ -62,7 +64,7 @@ pub mod simulation;
 mod spawn;
 pub mod sync;
 mod sync_shim;
-mod time;
+pub mod time;
 mod timer;
 mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
@@ -78,6 +80,6 @@ pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
 };
 pub use sync::WaitGroup;
-pub use time::{now, sleep};
+pub use time::{after, now, sleep};
 pub use wirepath_driver::{Nanos, clock, trace};
 pub use wirepath_stack::Stack;
