@@ -117,7 +117,7 @@ impl Signal {
                 Ok(id) => {
                     let _ = signal.parent.set((parent.clone(), id));
                 }
-                Err((_, (error, cause))) => signal.end(error, cause),
+                Err((_, (error, cause))) => signal.end(error, cause.as_ref()),
             }
         }
         signal
@@ -158,13 +158,13 @@ impl Signal {
     }
 
     /// Ends this and all that was made from it; nothing the second time.
-    fn end(&self, error: ContextError, cause: Option<Cause>) {
-        let mut told = self.end_one(error, cause.clone());
+    fn end(&self, error: ContextError, cause: Option<&Cause>) {
+        let mut told = self.end_one(error, cause.cloned());
         while let Some(heir) = told.pop() {
             match heir {
                 Heir::Signal(signal) => {
                     if let Some(signal) = signal.upgrade() {
-                        told.extend(signal.end_one(error, cause.clone()));
+                        told.extend(signal.end_one(error, cause.cloned()));
                     }
                 }
                 Heir::Func(func) => func.start(),
@@ -372,7 +372,7 @@ impl Cancel {
     /// As [`cancel`](Cancel::cancel), with what [`Context::cause`] tells.
     pub fn cancel_cause(&self, cause: impl Into<Box<dyn Error + Send + Sync>>) {
         let cause: Cause = Arc::from(cause.into());
-        self.0.end(ContextError::Cancelled, Some(cause));
+        self.0.end(ContextError::Cancelled, Some(&cause));
     }
 }
 

@@ -48,6 +48,7 @@ mod g;
 pub mod group;
 #[allow(unsafe_code, reason = "the value of a short lock")]
 mod latch;
+pub mod local;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
 mod model;
@@ -59,6 +60,8 @@ mod park;
 mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
+#[allow(unsafe_code, reason = "goroutines that borrow")]
+mod scope;
 pub mod select;
 pub mod simulation;
 mod spawn;
@@ -70,11 +73,13 @@ mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use local::current_name;
 pub use netpoll::Wait;
 pub use runtime::{
     BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
 };
 pub use sched::blocking;
+pub use scope::{Scope, ScopedHandle, scope};
 pub use simulation::simulate;
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
