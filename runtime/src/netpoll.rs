@@ -22,6 +22,7 @@
 //! the deadlines are atomic. Nothing here parks while it holds a lock.
 
 mod deadline;
+mod describe;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::park::{Parker, WaitReason, Wake, park};
 use crate::word::{Arm, WaitWord};
 
 use deadline::NEVER;
+pub(crate) use describe::{Patience, Waits};
 use table::Slot;
 pub(crate) use table::Table;
 

@@ -119,6 +119,12 @@ impl Timers {
         Nanos(self.next.load(Ordering::SeqCst))
     }
 
+    /// Entries, those that count no more among them.
+    pub(crate) fn len(&self) -> usize {
+        let heap = self.heap.lock().expect("nothing panics under this lock");
+        heap.entries.len()
+    }
+
     pub(crate) fn add(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
         let mut heap = self.heap.lock().expect("nothing panics under this lock");
         let stale = heap.sweep();
@@ -165,17 +171,5 @@ impl Timers {
             }
         }
         any
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-impl Timers {
-    /// Entries in the heap.
-    pub(crate) fn len(&self) -> usize {
-        self.heap
-            .lock()
-            .expect("nothing panics under this lock")
-            .entries
-            .len()
     }
 }
