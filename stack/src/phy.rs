@@ -85,6 +85,18 @@ impl Outbox {
         fits
     }
 
+    /// Queues a whole frame of `len` bytes, which `emit` writes; false when there
+    /// is no room for it.
+    pub(crate) fn push_with(&mut self, len: usize, emit: impl FnOnce(&mut [u8])) -> bool {
+        let Some(mut frame) = self.take() else {
+            return false;
+        };
+        frame.set_bounds(0, len);
+        emit(&mut frame);
+        self.frames.push_back(frame);
+        true
+    }
+
     /// Queues an acknowledgment; false when there is no room for it.
     pub(crate) fn push_ack(&mut self, to: MacAddr, ack: &segment::Ack) -> bool {
         let Some(mut frame) = self.take() else {
