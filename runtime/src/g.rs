@@ -22,8 +22,10 @@ use wirepath_driver::{Nanos, clock};
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
 use crate::park::{Parker, WaitReason, Wake};
+use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
 use crate::sched::{self, Shared};
+use crate::spawn::End;
 use crate::timer::TimerTarget;
 
 /// `home` of a goroutine that may run on any M.
@@ -33,11 +35,12 @@ const NO_REASON: u8 = u8::MAX;
 
 /// What a goroutine does.
 pub(crate) trait Body: Send {
-    /// Runs one step (all of it, for `go`). Never unwinds.
-    fn run(&mut self) -> Next;
+    /// Runs one step (all of it, for `go`), and leaves its result in `end` when
+    /// that was the last. Never unwinds.
+    fn run(&mut self, end: &End) -> Next;
 
     /// Ends it without running on, for a reason that its handle reports.
-    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>);
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
 /// A goroutine.
@@ -56,6 +59,10 @@ pub(crate) struct G {
     reason: AtomicU8,
     /// The number of the timer that counts.
     timer: AtomicU64,
+    /// Its place in the registry.
+    place: AtomicU64,
+    /// How it ended.
+    pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
@@ -92,10 +99,40 @@ impl G {
             home: AtomicUsize::new(FREE),
             reason: AtomicU8::new(NO_REASON),
             timer: AtomicU64::new(0),
+            place: AtomicU64::new(0),
+            end: End::default(),
             body: UnsafeCell::new(Some(body)),
             fiber: UnsafeCell::new(None),
             suspender: Cell::new(None),
         }
+    }
+
+    /// Makes a new goroutine of one that ended, to which nothing else refers. The
+    /// number of its timer goes on, its runtime stays.
+    pub(crate) fn renew(
+        &mut self,
+        id: u64,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) {
+        self.id = id;
+        self.name = name;
+        self.site = site;
+        self.state = State::new();
+        self.home = AtomicUsize::new(FREE);
+        self.end = End::default();
+        *self.body.get_mut() = Some(body);
+        debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place::from_bits(self.place.load(Ordering::Relaxed))
+    }
+
+    /// Called under the registry's lock.
+    pub(crate) fn set_place(&self, place: Place) {
+        self.place.store(place.to_bits(), Ordering::Relaxed);
     }
 
     /// The M that it is bound to, or [`FREE`].
@@ -127,7 +164,7 @@ impl G {
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
         let body = unsafe { &mut *self.body.get() };
-        let next = body.as_mut().map_or(Next::Done, |b| b.run());
+        let next = body.as_mut().map_or(Next::Done, |body| body.run(&self.end));
         if matches!(next, Next::Done) {
             *body = None;
         }
@@ -142,7 +179,7 @@ impl G {
     pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
         if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
-            body.abandon(why);
+            body.abandon(why, &self.end);
         }
     }
 

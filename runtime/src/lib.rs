@@ -48,6 +48,7 @@ mod m;
 mod model;
 pub mod net;
 mod netpoll;
+mod netpoll_epoll;
 mod netpoll_stack;
 mod p;
 mod park;

@@ -159,6 +159,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Goroutines that ended, to be used again.
+    pub(crate) dead: RefCell<Vec<Arc<G>>>,
     pub(crate) woken: Cell<Vec<Parker>>,
     pub(crate) rng: Cell<u64>,
     current: Cell<*const G>,
@@ -235,6 +237,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            dead: RefCell::default(),
             woken: Cell::default(),
             rng: Cell::new(seed),
             current: Cell::new(std::ptr::null()),
@@ -390,7 +393,7 @@ impl Local {
 
     fn after_step(&self, g: Arc<G>, next: Next) {
         match next {
-            Next::Done => return self.shared.finished(&g),
+            Next::Done => return self.finished(g),
             Next::Yield => return self.requeue(g),
             Next::Sleep(until) if until <= clock::now() => return self.requeue(g),
             Next::Sleep(until) => {
@@ -406,7 +409,7 @@ impl Local {
                         let why = "another goroutine waits for this descriptor already";
                         // SAFETY: this M runs the goroutine, between steps.
                         unsafe { g.abandon_body(Box::new(why)) };
-                        return self.shared.finished(&g);
+                        return self.finished(g);
                     }
                 }
             }

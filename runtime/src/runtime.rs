@@ -9,6 +9,7 @@ use std::time::Duration;
 use wirepath_driver::clock;
 use wirepath_stack::Stack;
 
+use crate::net::Network;
 use crate::netpoll::Netpoll;
 use crate::sched::state::Phase;
 use crate::sched::{self, Shared};
@@ -34,6 +35,9 @@ pub enum BuildError {
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
+    /// The stack was chosen as the network, and there is none.
+    #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
+    NoStack,
     /// A descriptor or a thread could not be had.
     #[error("the system refused a descriptor or a thread")]
     Io(#[from] io::Error),
@@ -44,6 +48,7 @@ pub enum BuildError {
 pub struct Builder {
     max_procs: Option<usize>,
     stack: Option<Stack>,
+    network: Option<Network>,
     stack_size: Option<usize>,
 }
 
@@ -52,6 +57,7 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("max_procs", &self.max_procs)
             .field("stack", &self.stack.is_some())
+            .field("network", &self.network)
             .field("stack_size", &self.stack_size)
             .finish()
     }
@@ -73,6 +79,15 @@ impl Builder {
     #[must_use]
     pub fn stack(mut self, stack: Stack) -> Builder {
         self.stack = Some(stack);
+        self
+    }
+
+    /// The network of calls that name none, as
+    /// [`TcpListener::bind`](crate::net::TcpListener::bind). Default: the stack
+    /// if there is one, else the kernel's. The other stays at hand by its name.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Builder {
+        self.network = Some(network);
         self
     }
 
@@ -99,11 +114,22 @@ impl Builder {
             return Err(BuildError::StackSize(stack_size));
         }
         crate::coro::install();
-        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack))?;
+        let shared = Shared::new(procs, stack_size, self.netpoll()?)?;
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
         runtime.shared.start_sysmon()?;
         Ok(runtime)
+    }
+}
+
+impl Builder {
+    fn netpoll(self) -> Result<Netpoll, BuildError> {
+        if self.network == Some(Network::Stack) && self.stack.is_none() {
+            return Err(BuildError::NoStack);
+        }
+        let netpoll = Netpoll::new(self.stack)?;
+        let network = self.network.unwrap_or(netpoll.network());
+        Ok(netpoll.with_network(network))
     }
 }
 
@@ -241,7 +267,7 @@ impl Runtime {
         self.shared.cancel();
         self.shared.wait_ended(until);
         let leaked_goroutines = crate::dump::dump(&self.shared);
-        let leaked = self.shared.live().len();
+        let leaked = self.shared.registry.len();
         self.shared.exit();
         ShutdownReport {
             leaked,
@@ -272,8 +298,8 @@ fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
     let live = shared.live();
     let in_phase = |phase| number(live.iter().filter(|g| g.state.phase() == phase).count());
     vec![
-        ("goroutines_created", shared.created.load(Ordering::Relaxed)),
-        ("goroutines_ended", shared.ended.load(Ordering::Relaxed)),
+        ("goroutines_created", shared.created()),
+        ("goroutines_ended", shared.created() - number(live.len())),
         ("goroutines_live", number(live.len())),
         ("goroutines_runnable", in_phase(Phase::Runnable)),
         ("goroutines_running", in_phase(Phase::Running)),

@@ -1,6 +1,7 @@
 //! Starting goroutines, and waiting for their end.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -54,25 +55,38 @@ pub(crate) fn unwind_cancelled() -> ! {
     resume_unwind(Box::new(Cancelled))
 }
 
+/// What a goroutine returned, or the payload of its panic.
+type Outcome = std::thread::Result<Box<dyn Any + Send>>;
+
 /// How a goroutine ended, and who waits for that.
-struct End<T> {
+#[derive(Default)]
+pub(crate) struct End {
     finished: AtomicBool,
-    inner: Mutex<EndInner<T>>,
+    inner: Mutex<EndInner>,
 }
 
-struct EndInner<T> {
-    result: Option<std::thread::Result<T>>,
+#[derive(Default)]
+struct EndInner {
+    outcome: Option<Outcome>,
     waiter: Option<Parker>,
+    /// The handle is gone: nobody will ask.
+    detached: bool,
 }
 
-impl<T> End<T> {
-    fn lock(&self) -> MutexGuard<'_, EndInner<T>> {
+impl End {
+    fn lock(&self) -> MutexGuard<'_, EndInner> {
         self.inner.lock().expect("nothing panics under this lock")
     }
 
-    fn set(&self, result: std::thread::Result<T>) {
+    fn set<T: Send + 'static>(&self, result: std::thread::Result<T>) {
         let mut inner = self.lock();
-        inner.result = Some(result);
+        if inner.detached {
+            drop(inner);
+            let _ = guarded(|| drop(result));
+            self.finished.store(true, Ordering::Release);
+            return;
+        }
+        inner.outcome = Some(result.map(|value| Box::new(value) as Box<dyn Any + Send>));
         let waiter = inner.waiter.take();
         drop(inner);
         self.finished.store(true, Ordering::Release);
@@ -80,12 +94,27 @@ impl<T> End<T> {
             waiter.unpark();
         }
     }
+
+    /// Lets go of the outcome, also of one that is still to come.
+    fn detach(&self) {
+        let mut inner = self.lock();
+        inner.detached = true;
+        let outcome = inner.outcome.take();
+        drop(inner);
+        drop(outcome);
+    }
 }
 
 /// A goroutine's handle. Dropping it lets the goroutine go on by itself.
 pub struct JoinHandle<T> {
     g: Arc<G>,
-    end: Arc<End<T>>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        self.g.end.detach();
+    }
 }
 
 impl<T> std::fmt::Debug for JoinHandle<T> {
@@ -96,7 +125,7 @@ impl<T> std::fmt::Debug for JoinHandle<T> {
     }
 }
 
-impl<T> JoinHandle<T> {
+impl<T: 'static> JoinHandle<T> {
     /// Waits for the goroutine's end: the value that it returned, or the
     /// payload of its panic ([`Cancelled`] when its runtime ended it).
     ///
@@ -105,9 +134,9 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> std::thread::Result<T> {
         loop {
             {
-                let mut inner = self.end.lock();
-                if let Some(result) = inner.result.take() {
-                    return result;
+                let mut inner = self.g.end.lock();
+                if let Some(outcome) = inner.outcome.take() {
+                    return outcome.map(|value| *value.downcast().expect("it returns a T"));
                 }
                 inner.waiter = Some(Parker::current());
             }
@@ -119,7 +148,7 @@ impl<T> JoinHandle<T> {
 
     /// Whether the goroutine has ended.
     pub fn is_finished(&self) -> bool {
-        self.end.finished.load(Ordering::Acquire)
+        self.g.end.finished.load(Ordering::Acquire)
     }
 
     /// The goroutine's number, as dumps and traces show it.
@@ -134,76 +163,61 @@ fn guarded<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-struct Once<F, T> {
-    f: Option<F>,
-    end: Arc<End<T>>,
-}
+struct Once<F>(Option<F>);
 
-impl<T: Send, F: FnOnce() -> T + Send> Body for Once<F, T> {
-    fn run(&mut self) -> Next {
-        if let Some(f) = self.f.take() {
-            self.end.set(guarded(f));
+impl<T: Send + 'static, F: FnOnce() -> T + Send> Body for Once<F> {
+    fn run(&mut self, end: &End) -> Next {
+        if let Some(f) = self.0.take() {
+            end.set(guarded(f));
         }
         Next::Done
     }
 
-    fn abandon(&mut self, why: Box<dyn Any + Send>) {
-        let f = self.f.take();
+    fn abandon(&mut self, why: Box<dyn Any + Send>, end: &End) {
+        let f = self.0.take();
         let _ = guarded(|| drop(f));
-        self.end.set(Err(why));
+        end.set::<T>(Err(why));
     }
 }
 
-struct Steps<S, F> {
-    parts: Option<(S, F)>,
-    end: Arc<End<()>>,
-}
+struct Steps<S, F>(Option<(S, F)>);
 
 impl<S, F> Steps<S, F> {
-    fn finish(&mut self, result: std::thread::Result<()>) {
-        let parts = self.parts.take();
+    fn finish(&mut self, result: std::thread::Result<()>, end: &End) {
+        let parts = self.0.take();
         let dropped = guarded(|| drop(parts));
-        self.end.set(result.and(dropped));
+        end.set(result.and(dropped));
     }
 }
 
 impl<S: Send, F: FnMut(&mut S) -> Next + Send> Body for Steps<S, F> {
-    fn run(&mut self) -> Next {
-        let Some((state, step)) = &mut self.parts else {
+    fn run(&mut self, end: &End) -> Next {
+        let Some((state, step)) = &mut self.0 else {
             return Next::Done;
         };
         match guarded(|| step(state)) {
-            Ok(Next::Done) => self.finish(Ok(())),
+            Ok(Next::Done) => self.finish(Ok(()), end),
             Ok(next) => return next,
-            Err(panic) => self.finish(Err(panic)),
+            Err(panic) => self.finish(Err(panic), end),
         }
         Next::Done
     }
 
-    fn abandon(&mut self, why: Box<dyn Any + Send>) {
-        self.finish(Err(why));
+    fn abandon(&mut self, why: Box<dyn Any + Send>, end: &End) {
+        self.finish(Err(why), end);
     }
 }
 
-/// Starts a goroutine; `body` is given where to leave the result.
+/// Starts a goroutine, whose body leaves a `T`.
 fn start<T>(
     shared: &Arc<Shared>,
     name: Option<Arc<str>>,
     site: &'static Location<'static>,
-    body: impl FnOnce(Arc<End<T>>) -> Box<dyn Body>,
+    body: Box<dyn Body>,
 ) -> JoinHandle<T> {
-    let end = Arc::new(End {
-        finished: AtomicBool::new(false),
-        inner: Mutex::new(EndInner {
-            result: None,
-            waiter: None,
-        }),
-    });
-    let body = body(end.clone());
-    let g = G::new(shared.new_id(), name, site, shared.clone(), body);
     JoinHandle {
-        g: shared.start(g),
-        end,
+        g: shared.start(name, site, body),
+        value: PhantomData,
     }
 }
 
@@ -219,7 +233,7 @@ pub(crate) fn go_in<T: Send + 'static>(
     site: &'static Location<'static>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    start(shared, name, site, |end| Box::new(Once { f: Some(f), end }))
+    start(shared, name, site, Box::new(Once(Some(f))))
 }
 
 pub(crate) fn steps_in<S: Send + 'static>(
@@ -229,12 +243,7 @@ pub(crate) fn steps_in<S: Send + 'static>(
     state: S,
     step: impl FnMut(&mut S) -> Next + Send + 'static,
 ) -> JoinHandle<()> {
-    start(shared, name, site, |end| {
-        Box::new(Steps {
-            parts: Some((state, step)),
-            end,
-        })
-    })
+    start(shared, name, site, Box::new(Steps(Some((state, step)))))
 }
 
 /// Starts a goroutine that runs `f`.

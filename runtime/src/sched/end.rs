@@ -8,6 +8,7 @@ use wirepath_driver::{Nanos, clock};
 use super::Shared;
 use super::state::{Mark, Phase};
 use crate::g::G;
+use crate::park::WaitReason;
 
 impl Shared {
     pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
@@ -27,7 +28,7 @@ impl Shared {
     /// Waits until no goroutine is left, or until `until`.
     pub(crate) fn wait_ended(&self, until: Nanos) {
         let mut ended = self.exited.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.live().is_empty() {
+        while self.registry.len() > 0 {
             let left = until.since(clock::now());
             if left.is_zero() {
                 return;
@@ -91,7 +92,8 @@ impl Shared {
 
     /// Every goroutine waits, and there is no timer, no network, nobody in
     /// `blocking`, and among the process's `threads` none but this runtime's
-    /// and those that wait in `run`. With a stack attached it cannot be known.
+    /// and those that wait in `run`. With a stack attached it cannot be known;
+    /// a wait for a descriptor of the kernel may end.
     fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
         let quiet = self.netpoll.shards() == 0
             && self.in_blocking.load(Ordering::SeqCst) == 0
@@ -103,7 +105,8 @@ impl Shared {
             return false;
         }
         let live = self.live();
-        let waits = |g: &Arc<G>| g.state.phase() == Phase::Parked;
+        let waits =
+            |g: &Arc<G>| g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait);
         if live.is_empty() || !live.iter().all(waits) {
             return false;
         }
@@ -115,13 +118,13 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::netpoll::Netpoll;
-    use crate::park::{Parker, WaitReason, park};
+    use crate::park::{Parker, park};
     use crate::spawn::go_in;
     use std::panic::Location;
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(2, 1 << 16, Netpoll::new(None)).unwrap();
+        let shared = Shared::new(2, 1 << 16, Netpoll::new(None).unwrap()).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);

@@ -6,7 +6,7 @@
 //!
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
-//!   [`census`]: what decides whether to.
+//!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
 //!
@@ -18,21 +18,25 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod recycle;
+pub(crate) mod registry;
 pub(crate) mod run_queue;
+mod sleeper;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::coro::{Arena, Fiber};
-use crate::g::{FREE, G};
+use crate::g::{Body, FREE, G};
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
 use crate::p::P;
@@ -40,8 +44,10 @@ use crate::park::Parker;
 use crate::timer::TimerTarget;
 
 use census::Census;
+use idle::Idle;
 pub use idle::blocking;
-use idle::{Idle, Sleeper};
+use registry::Registry;
+use sleeper::Sleeper;
 
 /// The global queue.
 #[derive(Default)]
@@ -85,9 +91,6 @@ impl Global {
     }
 }
 
-/// Parts of the registry, so that P's seldom meet at its locks.
-const REGISTRY_PARTS: usize = 16;
-
 /// What the M's of a runtime share.
 pub(crate) struct Shared {
     /// The network, and whoever waits for it.
@@ -102,10 +105,9 @@ pub(crate) struct Shared {
     fibers: Mutex<Vec<Fiber>>,
     ms: RwLock<Vec<Arc<M>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
-    registry: [Mutex<HashMap<u64, Arc<G>>>; REGISTRY_PARTS],
+    pub(crate) registry: Registry,
+    dead: recycle::Dead,
     next_id: AtomicU64,
-    pub(crate) created: AtomicU64,
-    pub(crate) ended: AtomicU64,
     idle: Mutex<Idle>,
     census: Census,
     /// There is a poller; changed under `idle`.
@@ -148,9 +150,15 @@ pub(crate) fn runtime_or_last() -> Option<Arc<Shared>> {
 /// if one could run it sooner.
 pub(crate) fn ready(g: Arc<G>) {
     m::with_local(|local| {
+        // A count of the runtime is taken only where nothing else holds one.
+        if let Some(local) = local.filter(|l| Arc::ptr_eq(&l.shared, &g.shared)) {
+            if local.shared.enqueue(Some(local), g, true) {
+                local.shared.wake_p();
+            }
+            return;
+        }
         let shared = g.shared.clone();
-        let local = local.filter(|l| Arc::ptr_eq(&l.shared, &shared));
-        if shared.enqueue(local, g, true) {
+        if shared.enqueue(None, g, true) {
             shared.wake_p();
         }
     });
@@ -193,7 +201,7 @@ impl Shared {
         stack_size: usize,
         netpoll: Netpoll,
     ) -> io::Result<Arc<Shared>> {
-        let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let sleeper = Sleeper::new(&netpoll)?;
         let last_polls = (0..netpoll.shards())
             .map(|_| AtomicU64::new(clock::now().0))
             .collect();
@@ -207,10 +215,9 @@ impl Shared {
             fibers: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
-            registry: Default::default(),
+            registry: Registry::default(),
+            dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            created: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
             idle: Mutex::new(Idle::new(procs)),
             census: Census::new(procs),
             polled: AtomicBool::new(false),
@@ -230,10 +237,23 @@ impl Shared {
     }
 
     /// Registers and queues a new goroutine.
-    pub(crate) fn start(&self, g: G) -> Arc<G> {
-        let g = Arc::new(g);
-        self.created.fetch_add(1, Ordering::Relaxed);
-        self.part(g.id).insert(g.id, g.clone());
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) -> Arc<G> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let g = match self.reuse_g() {
+            Some(mut g) => {
+                let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
+                fresh.renew(id, name, site, body);
+                g
+            }
+            None => Arc::new(G::new(id, name, site, self.clone(), body)),
+        };
+        self.registry
+            .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
@@ -241,28 +261,22 @@ impl Shared {
         g
     }
 
-    pub(crate) fn new_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn part(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Arc<G>>> {
-        self.registry[id as usize % REGISTRY_PARTS]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// How many goroutines were ever started.
+    pub(crate) fn created(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed) - 1
     }
 
     /// The goroutines that have not ended.
     pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        let parts = 0..REGISTRY_PARTS as u64;
-        parts
-            .flat_map(|i| self.part(i).values().cloned().collect::<Vec<_>>())
-            .collect()
+        self.registry.all()
     }
 
-    pub(crate) fn finished(&self, g: &G) {
-        g.state.finish();
-        self.part(g.id).remove(&g.id);
-        self.ended.fetch_add(1, Ordering::Relaxed);
+    /// The P of the calling thread, if it is one of this runtime's.
+    fn current_p(&self) -> Option<usize> {
+        m::with_local(|local| {
+            let local = local.filter(|l| std::ptr::eq(&*l.shared, self));
+            local.and_then(Local::p).map(|p| p.id)
+        })
     }
 
     pub(crate) fn fibers(&self) -> MutexGuard<'_, Vec<Fiber>> {
@@ -335,13 +349,9 @@ impl Shared {
 
     /// Adds a timer to the heap of the current P, or of the first.
     pub(crate) fn add_timer(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
-        let p = m::with_local(|local| {
-            local
-                .filter(|l| std::ptr::eq(&*l.shared, self))
-                .and_then(Local::p)
-                .map_or(0, |p| p.id)
-        });
-        self.ps[p].timers.add(when, seq, target);
+        self.ps[self.current_p().unwrap_or(0)]
+            .timers
+            .add(when, seq, target);
         self.sleeper.wake_before(when);
     }
 }

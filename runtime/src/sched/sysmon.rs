@@ -59,6 +59,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let mut ticks = vec![None; shared.procs()];
     while !shared.exiting() {
         if shared.all_idle() && shared.in_use() == 0 {
+            if shared.netpoll.kernel.registered() > 0 {
+                shared.check_deadlock();
+            }
             shared
                 .sysmon
                 .sleep_if(|| shared.all_idle() && shared.in_use() == 0 && !shared.exiting());
@@ -103,6 +106,9 @@ impl Shared {
             return;
         }
         let mut woken = Vec::new();
+        if now.since(self.netpoll.kernel.last()) >= PERIOD {
+            self.netpoll.poll_kernel(now, &mut woken);
+        }
         for (shard, last) in self.last_polls.iter().enumerate() {
             if now.since(Nanos(last.load(Ordering::Relaxed))) < PERIOD {
                 continue;
