@@ -18,7 +18,7 @@ use crate::{Errno, Fd, MacAddr};
 
 /// Datagrams that wait for one next hop, at most (RFC 1122 §2.3.2.2 asks for one
 /// at least).
-const UNRESOLVED_PER_HOP: usize = 16;
+const UNRESOLVED_PER_HOP: usize = 64;
 /// Datagrams that wait for all of them, at most.
 const UNRESOLVED: usize = 256;
 
