@@ -17,7 +17,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
@@ -61,17 +61,24 @@ pub(crate) struct G {
     timer: AtomicU64,
     /// Its place in the registry.
     place: AtomicU64,
+    /// The word of the select that it is in.
+    #[cfg(not(loom))]
+    pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
+    /// Marks that were taken when it was started, and that it has not seen yet.
+    told: Cell<Mark>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
+    /// What its last step wants next.
+    next: Cell<Next>,
     /// How its code switches away; set by the fiber when it starts to run it.
     suspender: Cell<Option<Suspender>>,
 }
 
-// SAFETY: the fields that are not Sync by themselves (`body`, `fiber`,
-// `suspender`) are touched only by the M that moved `state` from Runnable to
+// SAFETY: the fields that are not Sync by themselves (`body`, `told`, `fiber`,
+// `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
 // Running, until it moves it on; both moves are atomic, so one M's use happens
 // before the next one's. `body` is Send, so it may be used from one M after
 // another. `fiber` holds code in the middle of user frames, which need not be
@@ -100,9 +107,13 @@ impl G {
             reason: AtomicU8::new(NO_REASON),
             timer: AtomicU64::new(0),
             place: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            claim: crate::claim::Claim::new(),
             end: End::default(),
             body: UnsafeCell::new(Some(body)),
+            told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
+            next: Cell::new(Next::Done),
             suspender: Cell::new(None),
         }
     }
@@ -122,6 +133,7 @@ impl G {
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.told.set(Mark::NONE);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
     }
@@ -159,7 +171,7 @@ impl G {
     /// # Safety
     /// The caller is the fiber that the running M resumed for this G.
     #[inline(never)]
-    pub(crate) unsafe fn run_body(&self, suspender: Suspender) -> Next {
+    pub(crate) unsafe fn run_body(&self, suspender: Suspender) {
         self.suspender.set(Some(suspender));
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
@@ -169,7 +181,15 @@ impl G {
             *body = None;
         }
         self.suspender.set(None);
-        next
+        self.next.set(next);
+    }
+
+    /// What the step that just ended wants next.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn take_next(&self) -> Next {
+        self.next.replace(Next::Done)
     }
 
     /// Ends the goroutine before its next step.
@@ -211,9 +231,22 @@ impl G {
         self.suspender.set(suspender);
     }
 
+    /// Leaves the goroutine marks that were taken for it.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn tell(&self, told: Mark) {
+        self.told.set(self.told.get().and(told));
+    }
+
+    /// What it was told since it last asked.
+    fn take_told(&self) -> Mark {
+        self.told.replace(Mark::NONE).and(self.state.take())
+    }
+
     /// Waits on the goroutine's own stack.
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-        let told = self.state.take();
+        let told = self.take_told();
         if told.has(Mark::TOKEN) {
             return Wake::Notified;
         }
@@ -221,14 +254,14 @@ impl G {
             return Wake::Cancelled;
         }
         if let Some(at) = deadline {
-            if at <= clock::now() {
+            if at <= self.shared.now() {
                 return Wake::Deadline;
             }
             self.set_timer(at);
         }
         self.set_reason(reason);
         self.suspend(Out::Park);
-        let told = self.state.take();
+        let told = self.take_told();
         if deadline.is_some() {
             // The entry that may still be in the heap is stale now.
             self.timer.fetch_add(1, Ordering::Relaxed);
@@ -237,7 +270,7 @@ impl G {
             Wake::Notified
         } else if told.has(Mark::CANCELLED) {
             Wake::Cancelled
-        } else if deadline.is_some_and(|at| clock::now() >= at) {
+        } else if deadline.is_some_and(|at| self.shared.now() >= at) {
             Wake::Deadline
         } else {
             Wake::Notified
@@ -259,6 +292,13 @@ impl G {
     pub(crate) fn unpark(self: &Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
             sched::ready(self.clone());
+        }
+    }
+
+    /// As [`G::unpark`]; hands the caller's count on.
+    pub(crate) fn into_unparked(self: Arc<G>) {
+        if self.state.wake(Mark::TOKEN) {
+            sched::ready(self);
         }
     }
 }

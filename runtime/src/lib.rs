@@ -33,16 +33,19 @@
 //!
 //! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
-//! the network. `timer`: waiting for a time.
+//! the network. `timer`: waiting for a time. `simulation`: virtual time.
 
 #![deny(unsafe_code)]
 
 pub mod chan;
+mod claim;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+#[allow(unsafe_code, reason = "the value of a short lock")]
+mod latch;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
 mod model;
@@ -55,17 +58,23 @@ mod park;
 mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
+pub mod select;
+pub mod simulation;
 mod spawn;
 mod sync;
 mod sync_shim;
 mod time;
 mod timer;
+mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
 pub use netpoll::Wait;
-pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use runtime::{
+    BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
+};
 pub use sched::blocking;
+pub use simulation::simulate;
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
 };

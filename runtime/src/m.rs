@@ -14,19 +14,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Event, Stage};
-use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
 use crate::g::{FREE, G};
 use crate::p::{P, count};
-use crate::park::{Parker, WaitReason};
+use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::Shared;
+use crate::sched::state::Mark;
 use crate::word::Arm;
 
 /// What an M does, as others need to know it.
@@ -50,7 +52,7 @@ pub(crate) struct M {
     inbox_len: AtomicUsize,
     note: Mutex<Option<Order>>,
     noted: Condvar,
-    /// Goroutines suspended in the middle of a step here.
+    /// Goroutines suspended in the middle of a step here; written by the M.
     pub(crate) bound: AtomicUsize,
 }
 
@@ -88,6 +90,13 @@ impl M {
 
     pub(crate) fn set_status(&self, status: Status) {
         self.status.store(status as u8, Ordering::SeqCst);
+    }
+
+    /// A goroutine was suspended here, or goes on. Called by the M itself.
+    fn count_bound(&self, change: isize) {
+        let bound = self.bound.load(Ordering::Relaxed);
+        self.bound
+            .store(bound.wrapping_add_signed(change), Ordering::Relaxed);
     }
 
     /// Puts a bound goroutine into the inbox, from any thread.
@@ -159,6 +168,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Goroutines that ended here and are still in the registry.
+    pub(crate) ended: RefCell<Vec<Arc<G>>>,
     /// Goroutines that ended, to be used again.
     pub(crate) dead: RefCell<Vec<Arc<G>>>,
     pub(crate) woken: Cell<Vec<Parker>>,
@@ -184,20 +195,27 @@ pub(crate) fn with_local<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     f(unsafe { local_ptr().as_ref() })
 }
 
+/// The goroutine that calls, unless it counts as its thread (see `park`), as a
+/// count that the caller does not own.
+fn current() -> Option<ManuallyDrop<Arc<G>>> {
+    let g = with_local(|local| {
+        let local = local.filter(|l| !l.blocking.get() && !std::thread::panicking())?;
+        Some(local.current.get()).filter(|g| !g.is_null())
+    })?;
+    // SAFETY: `current` is from `Arc::as_ptr`, and the G that calls lives while
+    // it runs (`execute` holds a count) and while it is parked (the registry
+    // does). The count is never dropped.
+    Some(ManuallyDrop::new(unsafe { Arc::from_raw(g) }))
+}
+
 /// The goroutine that calls, unless it counts as its thread (see `park`).
 pub(crate) fn current_g() -> Option<Arc<G>> {
-    with_local(|local| {
-        let local = local?;
-        let g = local.current.get();
-        if g.is_null() || local.blocking.get() || std::thread::panicking() {
-            return None;
-        }
-        // SAFETY: `execute` holds a count of the G that it made current.
-        Some(unsafe {
-            Arc::increment_strong_count(g);
-            Arc::from_raw(g)
-        })
-    })
+    current().map(|g| Arc::clone(&g))
+}
+
+/// Parks the goroutine that calls. None: it counts as its thread.
+pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
+    Some(current()?.park(reason, deadline))
 }
 
 /// What the overflow handler tells of the goroutine that runs.
@@ -226,7 +244,10 @@ pub(crate) fn running() -> Option<Running> {
 
 impl Local {
     fn new(shared: Arc<Shared>, m: Arc<M>) -> Local {
-        let seed = (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = match &shared.simulation {
+            Some(simulation) => simulation.local_seed(),
+            None => (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        };
         Local {
             shared,
             m,
@@ -237,6 +258,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            ended: RefCell::default(),
             dead: RefCell::default(),
             woken: Cell::default(),
             rng: Cell::new(seed),
@@ -275,11 +297,15 @@ impl Local {
 
     /// A goroutine bound to this M that is ready.
     pub(crate) fn pop_bound(&self) -> Option<Arc<G>> {
-        let mut inbox = self.inbox.borrow_mut();
+        self.fetch_bound();
+        self.inbox.borrow_mut().pop_front()
+    }
+
+    /// Has all bound goroutines that are ready in `inbox`.
+    pub(crate) fn fetch_bound(&self) {
         if self.m.has_mail() {
-            self.m.fetch(&mut inbox);
+            self.m.fetch(&mut self.inbox.borrow_mut());
         }
-        inbox.pop_front()
     }
 
     pub(crate) fn has_bound(&self) -> bool {
@@ -319,11 +345,18 @@ impl Local {
         }
     }
 
+    /// Runs one goroutine after another, until there is none.
+    fn run_while(&self, find: impl Fn() -> Option<Arc<G>>) {
+        while let Some(g) = find() {
+            self.execute(g);
+        }
+    }
+
     /// Runs a goroutine that came from a queue until it waits or ends.
     pub(crate) fn execute(&self, g: Arc<G>) {
         let p = self.p().expect("goroutines run on a P");
         p.advance();
-        g.state.start();
+        let told = g.state.start();
         self.current.set(Arc::as_ptr(&g));
         if trace::enabled() {
             trace_run(Actor {
@@ -335,16 +368,23 @@ impl Local {
         // SAFETY: this M has just started the goroutine; a bound one comes from
         // this M's inbox only.
         let suspended = unsafe { g.take_fiber() };
-        let fiber = suspended.unwrap_or_else(|| {
-            g.set_home(self.m.index);
-            // A wake before a step is used up by the step.
-            let told = g.state.take();
-            if told.has(crate::sched::state::Mark::CANCELLED) {
-                // SAFETY: as above; no code of it is on a stack.
-                unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+        let fiber = match suspended {
+            Some(fiber) => {
+                // SAFETY: this M runs it.
+                unsafe { g.tell(told) };
+                self.m.count_bound(-1);
+                fiber
             }
-            self.take_fiber()
-        });
+            None => {
+                g.set_home(self.m.index);
+                // A wake before a step is used up by the step.
+                if told.has(Mark::CANCELLED) {
+                    // SAFETY: as above; no code of it is on a stack.
+                    unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+                }
+                self.take_fiber()
+            }
+        };
         self.stack.set(fiber.bounds());
         self.switch_to(g, fiber);
         self.current.set(std::ptr::null());
@@ -356,27 +396,30 @@ impl Local {
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
         loop {
             match fiber.resume(&g) {
-                Out::Step(next) => {
+                Out::Step => {
                     g.set_home(FREE);
                     self.put_fiber(fiber);
+                    // SAFETY: this M runs it.
+                    let next = unsafe { g.take_next() };
                     return self.after_step(g, next);
                 }
                 Out::Park => {
                     // The fiber must be in place before the park is committed.
                     // SAFETY: this M runs the goroutine until then.
                     unsafe { g.put_fiber(fiber) };
-                    self.m.bound.fetch_add(1, Ordering::Relaxed);
+                    self.m.count_bound(1);
                     if g.state.commit_park() {
                         self.parked();
                         return;
                     }
-                    self.m.bound.fetch_sub(1, Ordering::Relaxed);
+                    self.m.count_bound(-1);
                     // SAFETY: it did not park, so this M still runs it.
                     fiber = unsafe { g.take_fiber() }.expect("put above");
                 }
                 Out::Yield => {
                     // SAFETY: this M runs it.
                     unsafe { g.put_fiber(fiber) };
+                    self.m.count_bound(1);
                     g.state.requeue();
                     self.inbox.borrow_mut().push_back(g);
                     return;
@@ -395,7 +438,7 @@ impl Local {
         match next {
             Next::Done => return self.finished(g),
             Next::Yield => return self.requeue(g),
-            Next::Sleep(until) if until <= clock::now() => return self.requeue(g),
+            Next::Sleep(until) if until <= self.shared.now() => return self.requeue(g),
             Next::Sleep(until) => {
                 g.set_reason(WaitReason::Sleep);
                 g.set_timer(until);
@@ -435,7 +478,7 @@ impl Local {
 #[inline(never)]
 fn trace_run(actor: Actor) {
     trace::set_actor(actor);
-    let at: Nanos = clock::now();
+    let at = crate::time::now();
     trace::emit(Event {
         actor,
         ..Event::new(at, Stage::GRun, 0)
@@ -457,8 +500,9 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {
-        while let Some(g) = local.find() {
-            local.execute(g);
+        match &local.shared.simulation {
+            None => local.run_while(|| local.find()),
+            Some(simulation) => local.run_while(|| local.find_simulated(simulation)),
         }
     }
     LOCAL.set(std::ptr::null());

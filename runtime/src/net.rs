@@ -14,7 +14,8 @@
 //! kernel's, unless [`Builder::network`](crate::Builder::network) said
 //! otherwise. `bind_on`, `connect_on` and their like name one. What they return
 //! is the same type with the same behaviour, so that one goroutine may copy
-//! from a socket of one to a socket of the other.
+//! from a socket of one to a socket of the other. [`PollFd`] waits for anything
+//! else that the kernel has, as a pipe.
 //!
 //! What a write to the stack leaves to be sent goes out when the goroutine next
 //! waits, or shortly after: several writes share a segment where they fit.
@@ -37,6 +38,7 @@
 //! [`socket::Socket::attempt`] for the `try_` form. Close it in `Drop`.
 
 mod dial;
+mod fd;
 mod kernel;
 mod listener;
 mod lookup;
@@ -47,6 +49,7 @@ mod udp;
 use std::io;
 use std::sync::Arc;
 
+pub use fd::PollFd;
 pub use listener::TcpListener;
 pub use lookup::{lookup_host, lookup_host_on};
 pub use socket::Network;

@@ -246,10 +246,9 @@ impl Dir {
 /// Made by [`crate::net::TcpStream::readable`] and its like, right after a
 /// call returned `WouldBlock`, and handed to the runtime at the end of the
 /// step. The next step must try the call again until it returns `WouldBlock`:
-/// readiness is an edge, and a wake without cause is allowed. Of a TCP stream
-/// or a pipe, a call that moved fewer bytes than it was given room for (but at
-/// least one) will do as well: it took all there was, and what comes later is
-/// another edge.
+/// readiness is an edge, and a wake without cause is allowed. Of a TCP stream a
+/// call that moved fewer bytes than it was given room for (but at least one)
+/// will do as well: it took all there was, and what comes later is another edge.
 pub struct Wait(pub(crate) WaitInner);
 
 /// See [`Wait`].

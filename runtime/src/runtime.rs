@@ -1,6 +1,7 @@
 //! A runtime as its user holds it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +12,10 @@ use wirepath_stack::Stack;
 
 use crate::net::Network;
 use crate::netpoll::Netpoll;
+use crate::sched::simulated::Simulation;
 use crate::sched::state::Phase;
-use crate::sched::{self, Shared};
+use crate::sched::{self, Shared, Sizes};
+use crate::simulation::Deadlock;
 use crate::{JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
@@ -32,6 +35,12 @@ pub enum BuildError {
     /// The number given to [`Builder::max_procs`] is not from 1 to 4096.
     #[error("{0} is no number of P's: it must be from 1 to {MOST_PROCS}")]
     MaxProcs(usize),
+    /// Virtual time has one P, and another number was asked for.
+    #[error("virtual time runs on one P, not on {0}: leave max_procs away")]
+    VirtualProcs(usize),
+    /// The number given to [`Builder::max_threads`] is less than two.
+    #[error("{0} threads are too few: one runs goroutines, and another waits for the network")]
+    MaxThreads(usize),
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
@@ -43,13 +52,29 @@ pub enum BuildError {
     Io(#[from] io::Error),
 }
 
+/// [`Runtime::set_max_procs`] was asked for a number that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this runtime can have from 1 to {limit} P's, not {asked}; build it with a higher procs_limit"
+)]
+pub struct ProcsError {
+    asked: usize,
+    limit: usize,
+}
+
+/// Threads at most, unless set.
+const MOST_THREADS: usize = 10_000;
+
 /// What a runtime is made of.
 #[derive(Default)]
 pub struct Builder {
     max_procs: Option<usize>,
+    procs_limit: Option<usize>,
+    max_threads: Option<usize>,
     stack: Option<Stack>,
     network: Option<Network>,
     stack_size: Option<usize>,
+    virtual_time: Option<u64>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -59,6 +84,7 @@ impl std::fmt::Debug for Builder {
             .field("stack", &self.stack.is_some())
             .field("network", &self.network)
             .field("stack_size", &self.stack_size)
+            .field("virtual_time", &self.virtual_time)
             .finish()
     }
 }
@@ -72,6 +98,23 @@ impl Builder {
     #[must_use]
     pub fn max_procs(mut self, n: usize) -> Builder {
         self.max_procs = Some(n);
+        self
+    }
+
+    /// Up to how many [`Runtime::set_max_procs`] may go later. Default: the
+    /// cores of the machine, eight at least. Each costs about 5 KiB.
+    #[must_use]
+    pub fn procs_limit(mut self, n: usize) -> Builder {
+        self.procs_limit = Some(n);
+        self
+    }
+
+    /// Threads that run goroutines or are in [`crate::blocking`], at most; 10,000
+    /// unless set, as in Go. With fewer than are wanted, goroutines wait for a
+    /// thread (Go's program ends).
+    #[must_use]
+    pub fn max_threads(mut self, n: usize) -> Builder {
+        self.max_threads = Some(n);
         self
     }
 
@@ -99,26 +142,58 @@ impl Builder {
         self
     }
 
+    /// Runs in virtual time, in an order that `seed` alone decides: see
+    /// [`crate::simulation`]. There is one P then.
+    #[must_use]
+    pub fn virtual_time(mut self, seed: u64) -> Builder {
+        self.virtual_time = Some(seed);
+        self
+    }
+
     /// Starts the runtime's first threads.
     ///
     /// # Errors
     /// A value out of range, or no descriptor or thread to be had.
     pub fn build(self) -> Result<Runtime, BuildError> {
         let procs = match self.max_procs {
+            None | Some(1) if self.virtual_time.is_some() => 1,
+            Some(n) if self.virtual_time.is_some() => return Err(BuildError::VirtualProcs(n)),
             Some(n) if (1..=MOST_PROCS).contains(&n) => n,
             Some(n) => return Err(BuildError::MaxProcs(n)),
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
         };
-        let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK);
-        if !(16 << 10..=1 << 30).contains(&stack_size) {
-            return Err(BuildError::StackSize(stack_size));
-        }
+        let sizes = self.sizes(procs)?;
         crate::coro::install();
-        let shared = Shared::new(procs, stack_size, self.netpoll()?)?;
+        let simulation = self.virtual_time.map(Simulation::new);
+        let shared = Shared::new(sizes, self.netpoll()?, simulation)?;
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        runtime.shared.start_sysmon()?;
+        if runtime.shared.simulation.is_none() {
+            runtime.shared.start_sysmon()?;
+        }
         Ok(runtime)
+    }
+
+    fn sizes(&self, procs: usize) -> Result<Sizes, BuildError> {
+        let stack = self.stack_size.unwrap_or(DEFAULT_STACK);
+        if !(16 << 10..=1 << 30).contains(&stack) {
+            return Err(BuildError::StackSize(stack));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let limit = self.procs_limit.unwrap_or_else(|| cores().max(8));
+        if limit > MOST_PROCS {
+            return Err(BuildError::MaxProcs(limit));
+        }
+        let threads = self.max_threads.unwrap_or(MOST_THREADS);
+        if threads < 2 {
+            return Err(BuildError::MaxThreads(threads));
+        }
+        Ok(Sizes {
+            procs,
+            most_procs: limit.max(procs),
+            threads,
+            stack,
+        })
     }
 }
 
@@ -180,6 +255,25 @@ impl Handle {
         spawn::go_in(&self.shared, None, Location::caller(), f)
     }
 
+    /// Changes how many goroutines run at once, as Go's `runtime.GOMAXPROCS`,
+    /// without stopping anything: a P too many goes when the goroutine on it
+    /// comes back to the scheduler. Returns what it was. [`crate::num_procs`]
+    /// tells what it is.
+    ///
+    /// # Errors
+    /// A number beyond what the runtime was built for
+    /// ([`Builder::procs_limit`]), or 0.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        let limit = match self.shared.simulation {
+            Some(_) => 1,
+            None => self.shared.ps.len() / 2,
+        };
+        if !(1..=limit).contains(&n) {
+            return Err(ProcsError { asked: n, limit });
+        }
+        Ok(self.shared.set_procs(n))
+    }
+
     /// The runtime's metrics.
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
         collect(&self.shared)
@@ -209,7 +303,8 @@ impl Runtime {
     /// goroutines go on after that.
     ///
     /// # Errors
-    /// The payload of its panic.
+    /// The payload of its panic; in virtual time a
+    /// [`Deadlock`](crate::simulation::Deadlock) when that ended its wait.
     #[track_caller]
     pub fn run<T: Send + 'static>(
         &self,
@@ -218,9 +313,17 @@ impl Runtime {
         let name = Some("main".into());
         // Counted before it can end: see `check_deadlock`.
         self.shared.in_run.fetch_add(1, Ordering::SeqCst);
-        let result = spawn::go_in(&self.shared, name, Location::caller(), main).join();
+        let shared = Arc::downgrade(&self.shared);
+        let attended = move || {
+            let _attendance = shared.upgrade().and_then(|shared| shared.attend());
+            main()
+        };
+        let result = spawn::go_in(&self.shared, name, Location::caller(), attended).outcome();
         self.shared.in_run.fetch_sub(1, Ordering::SeqCst);
-        result
+        match self.simulation().and_then(Simulation::deadlock) {
+            Some(list) => Err(Box::new(Deadlock(list))),
+            None => result,
+        }
     }
 
     /// As [`crate::go`], from any thread.
@@ -239,11 +342,23 @@ impl Runtime {
         spawn::steps_in(&self.shared, None, Location::caller(), state, step)
     }
 
+    pub(crate) fn simulation(&self) -> Option<&Simulation> {
+        self.shared.simulation.as_ref()
+    }
+
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
         Handle {
             shared: self.shared.clone(),
         }
+    }
+
+    /// As [`Handle::set_max_procs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        self.handle().set_max_procs(n)
     }
 
     /// Name and value of each of the runtime's metrics.
@@ -304,7 +419,7 @@ fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
         ("goroutines_runnable", in_phase(Phase::Runnable)),
         ("goroutines_running", in_phase(Phase::Running)),
         ("goroutines_parked", in_phase(Phase::Parked)),
-        ("goroutines_bound_parked", number(shared.bound())),
+        ("goroutines_bound", number(shared.bound())),
         ("procs", number(shared.procs())),
         ("threads", number(shared.m_count())),
         (

@@ -91,7 +91,7 @@ impl End {
         drop(inner);
         self.finished.store(true, Ordering::Release);
         if let Some(waiter) = waiter {
-            waiter.unpark();
+            waiter.into_unparked();
         }
     }
 
@@ -132,6 +132,13 @@ impl<T: 'static> JoinHandle<T> {
     /// # Errors
     /// The payload, as from [`std::thread::JoinHandle::join`].
     pub fn join(self) -> std::thread::Result<T> {
+        let outside = m::with_local(|local| local.is_none());
+        let _attendance = outside.then(|| self.g.shared.attend_from_outside());
+        self.outcome()
+    }
+
+    /// As [`JoinHandle::join`]; does not keep a virtual clock going.
+    pub(crate) fn outcome(self) -> std::thread::Result<T> {
         loop {
             {
                 let mut inner = self.g.end.lock();
@@ -221,9 +228,10 @@ fn start<T>(
     }
 }
 
+/// Calls `f` with the runtime of the goroutine that calls.
 #[track_caller]
-fn here() -> Arc<Shared> {
-    sched::current_runtime()
+fn here<T>(f: impl FnOnce(&Arc<Shared>) -> T) -> T {
+    sched::with_runtime(|shared| shared.map(f))
         .expect("goroutines are started inside of a runtime (or with Runtime::go)")
 }
 
@@ -255,7 +263,8 @@ pub(crate) fn steps_in<S: Send + 'static>(
 /// Outside of a runtime; use [`crate::Runtime::go`] there.
 #[track_caller]
 pub fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    go_in(&here(), None, Location::caller(), f)
+    let site = Location::caller();
+    here(|shared| go_in(shared, None, site, f))
 }
 
 /// As [`go`], with a name for dumps and messages.
@@ -267,7 +276,8 @@ pub fn go_named<T: Send + 'static>(
     name: impl Into<Arc<str>>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    go_in(&here(), Some(name.into()), Location::caller(), f)
+    let (name, site) = (Some(name.into()), Location::caller());
+    here(|shared| go_in(shared, name, site, f))
 }
 
 /// Starts a goroutine that runs `step` until it returns [`Next::Done`].
@@ -282,7 +292,8 @@ pub fn steps<S: Send + 'static>(
     state: S,
     step: impl FnMut(&mut S) -> Next + Send + 'static,
 ) -> JoinHandle<()> {
-    steps_in(&here(), None, Location::caller(), state, step)
+    let site = Location::caller();
+    here(|shared| steps_in(shared, None, site, state, step))
 }
 
 /// Lets other goroutines run; on a plain thread, other threads.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lab::{Lab, SERVER};
 use wirepath_runtime::chan::channel;
-use wirepath_runtime::net::{ListenOptions, Network, TcpListener, TcpStream};
+use wirepath_runtime::net::{ListenOptions, Network, PollFd, TcpListener, TcpStream};
 use wirepath_runtime::{Runtime, clock, go};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -347,4 +347,164 @@ fn a_runtime_without_a_stack_says_so() {
         .unwrap();
     let built = Runtime::builder().network(Network::Stack).build();
     assert!(built.unwrap_err().to_string().contains("without a stack"));
+}
+
+/// Ends of a pipe that goroutines may wait for.
+fn pipe() -> (PollFd, PollFd) {
+    let (reader, writer) = io::pipe().unwrap();
+    (PollFd::new(reader).unwrap(), PollFd::new(writer).unwrap())
+}
+
+#[test]
+fn pipes_are_read_and_written() {
+    runtime()
+        .run(|| {
+            let (mut reader, writer) = pipe();
+            // More than a pipe holds.
+            let sent: Vec<u8> = (0..1_000_000).map(|i| (i % 251) as u8).collect();
+            let expected = sent.clone();
+            let writes = go(move || (&writer).write_all(&sent).unwrap());
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            assert_eq!(all, expected);
+            writes.join().unwrap();
+            assert_eq!(reader.try_read(&mut [0; 8]).unwrap(), 0);
+
+            let (reader, writer) = pipe();
+            assert_eq!(kind(reader.try_read(&mut [0; 8])), ErrorKind::WouldBlock);
+            reader.set_read_deadline(Some(clock::now()));
+            assert_eq!(kind((&reader).read(&mut [0; 8])), ErrorKind::TimedOut);
+            drop(reader);
+            assert_eq!(kind((&writer).write(b"x")), ErrorKind::BrokenPipe);
+            writer.close();
+            assert_eq!(kind((&writer).write(b"x")), ErrorKind::ConnectionAborted);
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_pipe_that_is_closed_meanwhile_ends_the_read() {
+    runtime()
+        .run(|| {
+            let (reader, _writer) = pipe();
+            let reader = Arc::new(reader);
+            let waits = reader.clone();
+            let (about_to, started) = channel(1);
+            let read = go(move || {
+                about_to.send(()).unwrap();
+                kind((&*waits).read(&mut [0; 8]))
+            });
+            let () = started.recv().unwrap();
+            reader.close();
+            assert_eq!(read.join().unwrap(), ErrorKind::ConnectionAborted);
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_file_is_refused_with_words() {
+    runtime()
+        .run(|| {
+            let file = std::fs::File::open("/proc/self/exe").unwrap();
+            let refused = PollFd::new(file).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+            assert!(refused.to_string().contains("`blocking`"), "{refused}");
+        })
+        .unwrap();
+    let (reader, _writer) = io::pipe().unwrap();
+    assert_eq!(kind(PollFd::new(reader)), ErrorKind::Unsupported);
+}
+
+/// Numbers and slots are used again at once, by pipes that are closed with
+/// events for them under way.
+#[test]
+fn events_of_a_former_user_wake_nobody_for_long() {
+    runtime()
+        .run(|| {
+            for round in 0..200_u32 {
+                let (old_reader, old_writer) = pipe();
+                (&old_writer).write_all(b"old").unwrap();
+                drop((old_reader, old_writer));
+                let (mut reader, writer) = pipe();
+                let writes = go(move || {
+                    (&writer).write_all(&round.to_ne_bytes()).unwrap();
+                });
+                let mut got = [0; 4];
+                reader.read_exact(&mut got).unwrap();
+                assert_eq!(u32::from_ne_bytes(got), round);
+                writes.join().unwrap();
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_busy_p_looks_for_the_kernel_too() {
+    let runtime = Runtime::builder().max_procs(1).build().unwrap();
+    runtime
+        .run(|| {
+            let (mut near, mut far) = pair();
+            let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let stop = done.clone();
+            // Never leaves the P idle.
+            let busy = go(move || {
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    wirepath_runtime::yield_now();
+                }
+            });
+            let echo = go(move || {
+                let mut got = [0; 4];
+                far.read_exact(&mut got).unwrap();
+                far.write_all(&got).unwrap();
+            });
+            near.write_all(b"ping").unwrap();
+            let mut got = [0; 4];
+            near.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"ping");
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            busy.join().unwrap();
+            echo.join().unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_shutdown_ends_the_waits() {
+    let runtime = runtime();
+    let (tell, told) = channel(1);
+    runtime.go(move || {
+        let (near, _far) = pair();
+        tell.send(()).unwrap();
+        let ended = (&near).read(&mut [0; 8]).unwrap_err();
+        assert!(ended.to_string().contains("shutting down"), "{ended}");
+    });
+    let () = told.recv().unwrap();
+    let report = runtime.shutdown(Duration::from_secs(20));
+    assert_eq!(report.leaked, 0, "{}", report.leaked_goroutines);
+}
+
+#[test]
+fn a_connect_that_nobody_answers_gives_up() {
+    runtime()
+        .run(|| {
+            // A full backlog: the kernel drops further SYNs.
+            let listener = std::net::TcpListener::bind(LOOPBACK).unwrap();
+            rustix::net::listen(&listener, 0).unwrap();
+            let addr = listener.local_addr().unwrap();
+            let _held = TcpStream::connect(addr).unwrap();
+            let mut given_up = false;
+            let mut more = Vec::new();
+            for _ in 0..4 {
+                match TcpStream::connect_timeout(addr, Duration::from_millis(50)) {
+                    Ok(stream) => more.push(stream),
+                    Err(e) => {
+                        assert_eq!(e.kind(), ErrorKind::TimedOut);
+                        given_up = true;
+                        break;
+                    }
+                }
+            }
+            assert!(given_up, "{} connections stood", more.len());
+        })
+        .unwrap();
 }

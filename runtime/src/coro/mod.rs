@@ -13,16 +13,16 @@ use std::mem::ManuallyDrop;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use crate::Next;
 use crate::g::G;
 
 pub(crate) use overflow::{install, this_thread as overflow_this_thread};
 pub(crate) use stack::{Arena, Slot};
 
 /// Why a fiber came back.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Out {
-    /// The step ended; the fiber is idle.
-    Step(Next),
+    /// The step ended, and left in its G what it wants next; the fiber is idle.
+    Step,
     /// The goroutine wants to be parked, in the middle of a step.
     Park,
     /// The goroutine lets others run, in the middle of a step.
@@ -36,8 +36,11 @@ struct Job(*const G);
 
 type Co = Coroutine<Job, Out, Infallible, Slot>;
 
-/// A stack and the root loop on it.
-pub(crate) struct Fiber {
+/// A stack and the root loop on it. In a box, since it moves to its goroutine
+/// and back at each park.
+pub(crate) struct Fiber(Box<Inner>);
+
+struct Inner {
     co: ManuallyDrop<Co>,
     bounds: (usize, usize),
     /// No goroutine's code is on the stack.
@@ -77,28 +80,28 @@ impl Fiber {
             loop {
                 // SAFETY: the job's G outlives the step (see Job), and this is
                 // the fiber that was resumed for it.
-                let next = unsafe { (*job.0).run_body(Suspender(yielder)) };
-                job = yielder.suspend(Out::Step(next));
+                unsafe { (*job.0).run_body(Suspender(yielder)) };
+                job = yielder.suspend(Out::Step);
             }
         });
-        Fiber {
+        Fiber(Box::new(Inner {
             co: ManuallyDrop::new(co),
             bounds,
             idle: true,
-        }
+        }))
     }
 
     /// The stack's lowest usable address and the one above its highest.
     pub(crate) fn bounds(&self) -> (usize, usize) {
-        self.bounds
+        self.0.bounds
     }
 
     /// Runs `g` until its step ends or it wants to wait.
     pub(crate) fn resume(&mut self, g: &G) -> Out {
-        self.idle = false;
-        match self.co.resume(Job(g)) {
+        self.0.idle = false;
+        match self.0.co.resume(Job(g)) {
             CoroutineResult::Yield(out) => {
-                self.idle = matches!(out, Out::Step(_));
+                self.0.idle = out == Out::Step;
                 out
             }
             CoroutineResult::Return(never) => match never {},
@@ -107,14 +110,14 @@ impl Fiber {
 
     /// Gives back the memory below what an idle fiber needs.
     pub(crate) fn trim(&self) {
-        debug_assert!(self.idle);
+        debug_assert!(self.0.idle);
         // SAFETY: an idle fiber's root loop lies in the topmost pages, which
         // are kept; below is nothing that anyone will read again.
-        unsafe { stack::discard_below_root(self.bounds) };
+        unsafe { stack::discard_below_root(self.0.bounds) };
     }
 }
 
-impl Drop for Fiber {
+impl Drop for Inner {
     fn drop(&mut self) {
         if self.idle {
             // SAFETY: an idle fiber's stack holds the root loop alone (or not

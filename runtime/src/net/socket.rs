@@ -32,6 +32,13 @@ impl Network {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "in virtual time there is nothing of the kernel to wait for, as its time goes on by itself; \
+     use a stack"
+)]
+struct NoVirtualTime;
+
 /// A descriptor of either network, its runtime, and who waits for it. Its owner
 /// closes it; clones are the same socket.
 #[derive(Clone)]
@@ -66,6 +73,9 @@ impl Socket {
         fd: OwnedFd,
         what: &'static str,
     ) -> io::Result<Socket> {
+        if rt.simulation.is_some() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, NoVirtualTime));
+        }
         let desc = rt.netpoll.open_kernel(fd, what)?;
         Ok(Socket { rt, desc })
     }

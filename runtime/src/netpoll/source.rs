@@ -120,6 +120,14 @@ impl From<CallError> for io::Error {
     fn from(e: CallError) -> io::Error {
         match e {
             CallError::Stack(e) => e.into(),
+            // Of kinds that say it may pass, which the standard library has not
+            // for these.
+            CallError::Kernel(e @ (rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) => {
+                io::Error::new(io::ErrorKind::QuotaExceeded, e)
+            }
+            CallError::Kernel(e @ rustix::io::Errno::NOBUFS) => {
+                io::Error::new(io::ErrorKind::OutOfMemory, e)
+            }
             CallError::Kernel(e) => e.into(),
         }
     }

@@ -9,6 +9,7 @@
 //!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
+//! * [`simulated`]: all of that in virtual time.
 //!
 //! # Lock order
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
@@ -21,6 +22,7 @@ mod idle;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
+pub(crate) mod simulated;
 mod sleeper;
 pub(crate) mod state;
 mod sysmon;
@@ -47,6 +49,7 @@ use census::Census;
 use idle::Idle;
 pub use idle::blocking;
 use registry::Registry;
+use simulated::Simulation;
 use sleeper::Sleeper;
 
 /// The global queue.
@@ -89,6 +92,39 @@ impl Global {
         rest.into_iter().for_each(each);
         Some(first)
     }
+
+    /// Takes the goroutine at `index`, if there are so many.
+    fn take_at(&self, index: usize) -> Option<Arc<G>> {
+        let mut queue = self.lock();
+        let g = queue.remove(index);
+        self.len.store(queue.len(), Ordering::SeqCst);
+        g
+    }
+}
+
+/// How many of everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// P's at first.
+    pub(crate) procs: usize,
+    /// P's at most.
+    pub(crate) most_procs: usize,
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// Bytes of a stack.
+    pub(crate) stack: usize,
+}
+
+#[cfg(all(test, not(loom)))]
+impl Sizes {
+    pub(crate) fn of(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            most_procs: 8,
+            threads: 100,
+            stack: 1 << 16,
+        }
+    }
 }
 
 /// What the M's of a runtime share.
@@ -97,8 +133,11 @@ pub(crate) struct Shared {
     pub(crate) netpoll: Netpoll,
     /// This, for threads that it starts.
     me: Weak<Shared>,
-    /// P's that count; as many again are there for compensation.
-    procs: usize,
+    /// P's that count; those beyond are for compensation. Changed under `idle`.
+    procs: AtomicUsize,
+    /// P's that were ever used; changed under `idle`.
+    ps_used: AtomicUsize,
+    most_threads: usize,
     pub(crate) ps: Box<[P]>,
     pub(crate) global: Global,
     pub(crate) arena: Arc<Arena>,
@@ -126,15 +165,22 @@ pub(crate) struct Shared {
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
+    /// Of a runtime in virtual time.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 /// The runtime that was made last, for plain threads that use what belongs to
 /// a runtime (a stream moved out of its goroutine).
 static LAST: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// Calls `f` with the runtime of the calling goroutine.
+pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
+    m::with_local(|local| f(local.map(|l| &l.shared)))
+}
+
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    m::with_local(|local| local.map(|l| l.shared.clone()))
+    with_runtime(|shared| shared.map(Arc::clone))
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -197,29 +243,32 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
 
 impl Shared {
     pub(crate) fn new(
-        procs: usize,
-        stack_size: usize,
+        sizes: Sizes,
         netpoll: Netpoll,
+        simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll)?;
+        let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
-            .map(|_| AtomicU64::new(clock::now().0))
+            .map(|_| AtomicU64::new(start.0))
             .collect();
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
             me: me.clone(),
-            procs,
-            ps: (0..2 * procs).map(P::new).collect(),
+            procs: AtomicUsize::new(sizes.procs),
+            ps_used: AtomicUsize::new(0),
+            most_threads: sizes.threads,
+            ps: (0..2 * sizes.most_procs).map(P::new).collect(),
             global: Global::default(),
-            arena: Arena::new(stack_size),
+            arena: Arena::new(sizes.stack),
             fibers: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
             dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            idle: Mutex::new(Idle::new(procs)),
-            census: Census::new(procs),
+            idle: Mutex::new(Idle::new(sizes)),
+            census: Census::new(sizes.procs),
             polled: AtomicBool::new(false),
             wanting: AtomicUsize::new(0),
             in_blocking: AtomicUsize::new(0),
@@ -231,6 +280,7 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
+            simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
         Ok(shared)
@@ -268,7 +318,7 @@ impl Shared {
 
     /// The goroutines that have not ended.
     pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        self.registry.all()
+        self.registry.live()
     }
 
     /// The P of the calling thread, if it is one of this runtime's.
@@ -287,9 +337,14 @@ impl Shared {
         self.ms.read().unwrap_or_else(PoisonError::into_inner)[index].clone()
     }
 
-    /// How many P's the runtime was made with.
+    /// How many P's run goroutines, those that compensate not counted.
     pub(crate) fn procs(&self) -> usize {
-        self.procs
+        self.procs.load(Ordering::Relaxed)
+    }
+
+    /// The P's that were ever used: work can be nowhere else.
+    pub(crate) fn used_ps(&self) -> &[P] {
+        &self.ps[..self.ps_used.load(Ordering::Acquire)]
     }
 
     /// Goroutines suspended in the middle of a step.
@@ -317,13 +372,9 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => {
-                local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.inbox.borrow_mut().push_back(g);
-            }
+            Some(local) if local.m.index == home => local.inbox.borrow_mut().push_back(g),
             _ => {
                 let m = self.m(home);
-                m.bound.fetch_sub(1, Ordering::Relaxed);
                 m.post(g);
                 if m.status() == Status::Idle {
                     self.want_p(&m);
@@ -342,7 +393,7 @@ impl Shared {
             p.map(|p| p.mark_dirty(shard)).is_some()
         });
         if !marked {
-            self.netpoll.flush(shard, clock::now());
+            self.netpoll.flush(shard, self.now());
             self.events_moved();
         }
     }

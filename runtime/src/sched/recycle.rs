@@ -1,9 +1,11 @@
 //! Goroutines that ended are used again, as Go does: an allocation and the
 //! filling of its memory are a good part of what a short goroutine costs.
 //!
-//! Only a `G` that nothing refers to any more is kept: no handle, no waker, no
-//! entry of a timer. Each M keeps some; what it has too many of goes to a list
-//! of all, from where an M that starts more than it ends takes them.
+//! An M collects the goroutines that ended on it, and from time to time sweeps
+//! them: it takes them out of the registry, many under one lock, and keeps those
+//! that nothing refers to any more, no handle, no waker, no entry of a timer.
+//! What it has too many of goes to a list of all, from where an M that starts
+//! more than it ends takes them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +14,10 @@ use super::state::Phase;
 use crate::g::G;
 use crate::m::{self, Local};
 
-/// Ended goroutines that an M keeps at most.
+/// Goroutines that end on an M between two sweeps.
+const SWEEP: usize = 64;
+
+/// Ended goroutines that an M keeps at most, after a sweep.
 const OWN: usize = 128;
 
 /// How many move between an M and the common list at a time.
@@ -62,17 +67,31 @@ impl Dead {
 
 impl Local {
     /// The goroutine that this M runs has ended.
-    pub(crate) fn finished(&self, mut g: Arc<G>) {
+    pub(crate) fn finished(&self, g: Arc<G>) {
         g.state.finish();
-        self.shared.registry.remove(g.place());
-        if Arc::get_mut(&mut g).is_none() {
-            return;
+        let mut ended = self.ended.borrow_mut();
+        ended.push(g);
+        if ended.len() == SWEEP {
+            drop(ended);
+            self.sweep();
         }
+    }
+
+    /// Takes the goroutines that ended here out of the registry.
+    pub(super) fn sweep(&self) {
+        let mut ended = self.ended.take();
+        self.shared.registry.remove(&ended);
         let mut dead = self.dead.borrow_mut();
-        if dead.len() == OWN {
-            self.shared.dead.put(dead.drain(MOVED..));
+        for mut g in ended.drain(..) {
+            if Arc::get_mut(&mut g).is_some() {
+                dead.push(g);
+            }
         }
-        dead.push(g);
+        if dead.len() > OWN {
+            let from = dead.len() - MOVED;
+            self.shared.dead.put(dead.drain(from..));
+        }
+        self.ended.replace(ended);
     }
 }
 

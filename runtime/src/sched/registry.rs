@@ -1,12 +1,12 @@
 //! The goroutines that have not ended.
 //!
 //! A list in parts, each a slab under a lock of its own: a goroutine is entered
-//! in the part of the P that starts it, so P's seldom meet at a lock, and keeps
-//! its place until it ends.
+//! in the part of the P that starts it, so P's seldom meet at a lock. It leaves
+//! some time after its end: an M takes out many at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::state::Phase;
 use crate::g::G;
 
 const PARTS: usize = 16;
@@ -21,15 +21,11 @@ struct Slab {
 }
 
 #[derive(Default)]
-struct Part {
-    slab: Mutex<Slab>,
-    /// Goroutines in it; changed under the lock.
-    len: AtomicUsize,
-}
+struct Part(Mutex<Slab>);
 
 impl Part {
     fn lock(&self) -> MutexGuard<'_, Slab> {
-        self.slab.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,12 +56,15 @@ impl Place {
     }
 }
 
+fn is_live(g: &&Arc<G>) -> bool {
+    g.state.phase() != Phase::Done
+}
+
 impl Registry {
     /// Enters a goroutine; `hint` chooses the part.
     pub(crate) fn insert(&self, hint: usize, g: &Arc<G>) {
         let number = hint % PARTS;
-        let part = &self.parts[number];
-        let mut slab = part.lock();
+        let mut slab = self.parts[number].lock();
         let index = match slab.free.pop() {
             Some(index) => index,
             None => {
@@ -83,35 +82,47 @@ impl Registry {
         };
         g.set_place(place);
         slab.entries[index as usize] = Some(g.clone());
-        part.len
-            .store(part.len.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Takes out what `insert` put in, once.
-    pub(crate) fn remove(&self, place: Place) {
-        let part = &self.parts[place.part as usize];
-        let mut slab = part.lock();
-        let gone = slab.entries[place.index as usize].take();
-        debug_assert!(gone.is_some(), "a goroutine ends once");
-        slab.free.push(place.index);
-        part.len
-            .store(part.len.load(Ordering::Relaxed) - 1, Ordering::Release);
-        drop(slab);
-        drop(gone);
-    }
-
-    /// How many goroutines there are.
-    pub(crate) fn len(&self) -> usize {
-        let lens = self.parts.iter();
-        lens.map(|part| part.len.load(Ordering::Acquire)).sum()
-    }
-
-    /// The goroutines.
-    pub(crate) fn all(&self) -> Vec<Arc<G>> {
-        let mut all = Vec::with_capacity(self.len());
-        for part in &self.parts {
-            all.extend(part.lock().entries.iter().flatten().cloned());
+    /// Takes out goroutines that ended, each once. The caller holds a count of
+    /// each.
+    pub(crate) fn remove(&self, ended: &[Arc<G>]) {
+        let mut rest = ended;
+        while let Some(first) = rest.first() {
+            let number = first.place().part;
+            let same = rest.iter().take_while(|g| g.place().part == number);
+            let (gone, others) = rest.split_at(same.count());
+            let mut slab = self.parts[number as usize].lock();
+            for g in gone {
+                let index = g.place().index;
+                let taken = slab.entries[index as usize].take();
+                debug_assert!(taken.is_some(), "a goroutine ends once");
+                slab.free.push(index);
+            }
+            rest = others;
         }
-        all
+    }
+
+    /// The goroutines that have not ended.
+    pub(crate) fn live(&self) -> Vec<Arc<G>> {
+        let mut live = Vec::new();
+        for part in &self.parts {
+            let slab = part.lock();
+            live.reserve(slab.entries.len() - slab.free.len());
+            live.extend(slab.entries.iter().flatten().filter(is_live).cloned());
+        }
+        live
+    }
+
+    /// How many goroutines have not ended.
+    pub(crate) fn len(&self) -> usize {
+        let count = |part: &Part| part.lock().entries.iter().flatten().filter(is_live).count();
+        self.parts.iter().map(count).sum()
+    }
+
+    /// Whether all have ended.
+    pub(crate) fn is_empty(&self) -> bool {
+        let any = |part: &Part| part.lock().entries.iter().flatten().any(|g| is_live(&g));
+        !self.parts.iter().any(any)
     }
 }

@@ -56,7 +56,7 @@ impl Bell {
 
 /// The thread's life.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut ticks = vec![None; shared.procs()];
+    let mut ticks = vec![None; shared.ps.len()];
     while !shared.exiting() {
         if shared.all_idle() && shared.in_use() == 0 {
             if shared.netpoll.kernel.registered() > 0 {
@@ -97,8 +97,8 @@ impl Shared {
     }
 
     /// Spare P's in use.
-    fn in_use(&self) -> usize {
-        self.procs() - self.spares_left().len()
+    pub(super) fn in_use(&self) -> usize {
+        self.ps.len() - self.procs() - self.spares_left().len()
     }
 
     fn poll_if_late(&self, now: Nanos) {

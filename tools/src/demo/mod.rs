@@ -194,7 +194,7 @@ fn show(
         .stack(attachment.stack.clone())
         .build()
         .map_err(|e| Failure::setup(&e))?;
-    let server = Server::new(site::mux(|| serde_json::Value::Null));
+    let server = Server::new(site::mux(net::Network::Stack, || serde_json::Value::Null));
     let (serving, ready) = std::sync::mpsc::channel();
     let main = {
         let server = server.clone();
