@@ -62,7 +62,7 @@ pub fn lookup_host_on(
         Network::Stack if is_localhost(name) => {
             return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
         }
-        Network::Stack => ask_stack(rt, name, deadline),
+        Network::Stack => ask_stack(&rt, name, deadline),
         Network::Kernel => ask_system(rt, name, deadline),
     };
     found.map_err(|cause| {
@@ -104,7 +104,7 @@ impl Waiting {
     }
 }
 
-fn ask_stack(rt: Arc<Shared>, name: &str, deadline: Option<Nanos>) -> io::Result<Vec<IpAddr>> {
+fn ask_stack(rt: &Arc<Shared>, name: &str, deadline: Option<Nanos>) -> io::Result<Vec<IpAddr>> {
     let shard = rt.netpoll.dial_shard();
     let stack = rt.netpoll.stack()?;
     let fd = stack.dns_query(shard, name, Family::Any, crate::time::now())?;

@@ -1,5 +1,6 @@
 //! Name lookups.
 
+use super::outgoing::icmp_error;
 use super::*;
 use crate::dns::tests::Reply;
 use crate::udp::Outgoing;
@@ -308,5 +309,69 @@ fn senseless_name_servers_are_refused() {
         config.name_servers = servers.iter().map(|s| s.parse().unwrap()).collect();
         let made = Stack::new(config, vec![Wire::new().end(1)]);
         assert!(made.is_err(), "{servers:?}");
+    }
+}
+
+/// Damaged answers, ICMP errors and datagrams: nothing panics, nothing leaks, and
+/// the true answer still counts.
+#[test]
+fn damaged_frames_do_a_lookup_no_harm() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let mut names = Names::new(&[SERVER_53], Family::Ipv4);
+        let (query, to) = names.query();
+        let good = Reply::to(&query, 0)
+            .alias(None, "cdn.example.net")
+            .addr(Some("cdn.example.net"), "10.0.0.66")
+            .done();
+        let answer = Outgoing {
+            src: SERVER_53.parse().unwrap(),
+            dst: to,
+            data: &good,
+        };
+        let mut answered = vec![0; answer.frame_len()];
+        answer.emit(&mut answered, SERVER_MAC, CLIENT_MAC);
+        let sent = Outgoing {
+            src: to,
+            dst: SERVER_53.parse().unwrap(),
+            data: &query,
+        };
+        let mut asked = vec![0; sent.frame_len()];
+        sent.emit(&mut asked, CLIENT_MAC, SERVER_MAC);
+        for _ in 0..500 {
+            let mut frame = match random.below(2) {
+                0 => answered.clone(),
+                _ => icmp_error(random.below(16) as u8, &asked, |quoted| {
+                    // Of no port of ours.
+                    quoted[20] ^= 1;
+                    quoted.truncate(random.below(quoted.len() + 1).max(20));
+                }),
+            };
+            for _ in 0..1 + random.below(4) {
+                let at = random.below(frame.len());
+                frame[at] ^= 1 << random.below(8);
+            }
+            frame.truncate(1 + random.below(2 * frame.len()));
+            names.net.inject_to_client(frame);
+            names.net.flush(1);
+        }
+        // Damage that cancels out in the checksum may have ended it; it ends in
+        // any case, and the next one is not hurt.
+        names.net.advance(Duration::from_secs(8));
+        assert_ne!(names.result(), Err(Errno::WouldBlock), "seed {seed}");
+        let net = &mut names.net;
+        net.client.close(names.lookup, net.now).unwrap();
+        assert_eq!(net.count(1, "lookups"), 0);
+        names.queries();
+        let net = &mut names.net;
+        let again = net
+            .client
+            .dns_query(0, "www.example.org", Family::Ipv4, net.now);
+        names.lookup = again.unwrap();
+        assert_eq!(net.client.register(names.lookup, 5), Ok(Ready::empty()));
+        net.settle();
+        let (query, to) = names.query();
+        names.reply(to, &Reply::to(&query, 0).addr(None, "10.0.0.7").done());
+        names.assert_ended(Ok(&["10.0.0.7"]));
     }
 }
