@@ -3,8 +3,8 @@
 //! [`crate::route`] says from which address and to whom, [`crate::port`] from
 //! which port. A next hop that does not answer ends the connect after three
 //! seconds, a host that does not after [`timeouts::CONNECT`]; a reset and an ICMP
-//! error about the SYN end it at once. The answer must come to the shard that
-//! asked, which is sure with one queue.
+//! error about the SYN end it at once. Answers that come to another queue are
+//! handed over (`shard/stray.rs`).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -72,6 +72,11 @@ impl Outbox {
         self.spares.take().or_else(|| self.pool.take_tx())
     }
 
+    /// A frame to fill with what came in elsewhere.
+    pub(crate) fn blank(&mut self) -> Option<Frame> {
+        self.spares.take().or_else(|| self.pool.take_rx())
+    }
+
     /// Queues a whole frame that someone else built; false when there is no
     /// room for it.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {

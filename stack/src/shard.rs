@@ -14,6 +14,7 @@
 mod egress;
 mod ingress;
 mod lookup;
+mod stray;
 pub(crate) mod timeouts;
 mod udp;
 mod user;
@@ -44,6 +45,8 @@ use crate::time_wait::{self, TimeWait};
 use crate::udp::Bound;
 use crate::wheel::Timers;
 use crate::{Errno, Fd};
+pub(crate) use stray::Stray;
+use stray::Strays;
 
 /// How long a queue that takes no more frames is left alone.
 const RING_FULL_RETRY: Duration = Duration::from_millis(1);
@@ -92,6 +95,8 @@ pub(crate) struct Shard {
     unresolved: VecDeque<udp::Unresolved>,
     /// UDP sockets that met a full ring.
     senders: Vec<u32>,
+    /// Frames that other shards may know.
+    strays: Strays,
     /// Frames of the burst at hand.
     burst: Vec<Frame>,
     answers: RateLimit,
@@ -169,6 +174,7 @@ impl Shard {
             lookups: 0,
             unresolved: VecDeque::new(),
             senders: Vec::new(),
+            strays: Strays::new(),
             burst: Vec::with_capacity(BURST_FRAMES),
             answers: RateLimit::new(ANSWERS_PER_SECOND, ANSWERS_BURST),
             reply: Vec::new(),

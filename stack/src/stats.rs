@@ -114,6 +114,10 @@ counters! {
     icmp_ignored,
     /// Connections and datagrams given up because their next hop did not answer.
     neighbor_unreachable,
+    /// Frames that another shard's queue received and that were taken in here.
+    handed_over,
+    /// Frames of another shard's queue lost because the pool had none.
+    stray_no_frame,
     /// Packets of ours lost because the pool had no frame or the outbox no room.
     tx_no_frame,
     /// Idle connections whose buffers' pages went back to the system.

@@ -22,7 +22,7 @@ pub use datagram::{Family, UdpOptions};
 use wirepath_driver::{Nanos, Queue};
 
 use crate::buffer::MAX_BUFFER;
-use crate::shard::Shard;
+use crate::shard::{Shard, Stray};
 use crate::stats::Stats;
 use crate::{Cidr, Errno, Fd, MacAddr};
 
@@ -204,6 +204,9 @@ pub struct Turn {
     pub sent: usize,
     /// The budget ended before the ring was empty: turn again soon.
     pub more: bool,
+    /// Frames were offered to other shards, whose [`Stack::next_event`] may be
+    /// nearer now.
+    pub others: bool,
 }
 
 /// A connection as it is now, for people.
@@ -366,10 +369,15 @@ impl Stack {
         if queues.is_empty() || queues.len() > 255 {
             return Err(ConfigError::Queues(queues.len()));
         }
-        let shards = (0..)
-            .zip(queues)
-            .map(|(index, queue)| ShardCell::new(Shard::new(index, &config, queue)))
-            .collect();
+        let has_siblings = queues.len() > 1;
+        let shard = |(index, queue)| {
+            let mut shard = Shard::new(index, &config, queue);
+            if has_siblings {
+                shard.has_siblings();
+            }
+            ShardCell::new(shard)
+        };
+        let shards = (0..).zip(queues).map(shard).collect();
         Ok(Stack { shards })
     }
 
@@ -402,7 +410,30 @@ impl Stack {
     /// # Panics
     /// When there is no such shard.
     pub fn poll(&self, shard: usize, now: Nanos, budget: usize, events: &mut Vec<Event>) -> Turn {
-        self.shards[shard].with(|shard| shard.turn(now, budget, events))
+        let (mut turn, strays) = self.shards[shard].with(|shard| {
+            let turn = shard.turn(now, budget, events);
+            (turn, shard.take_strays())
+        });
+        turn.others = !strays.is_empty();
+        for stray in strays {
+            self.hand_over(shard, &stray, now, events);
+        }
+        turn
+    }
+
+    /// Offers a frame to the shards on whose queue it did not come, one lock at a
+    /// time, and has it answered where it came when none knows it.
+    fn hand_over(&self, from: usize, stray: &Stray, now: Nanos, events: &mut Vec<Event>) {
+        let mut is_known = false;
+        for (_, cell) in (0..).zip(self.shards.iter()).filter(|(at, _)| *at != from) {
+            is_known |= cell.with(|shard| shard.adopt(now, stray, events));
+            if is_known && !stray.is_for_all {
+                return;
+            }
+        }
+        if !stray.is_for_all {
+            self.shards[from].with(|shard| shard.refuse_stray(now, stray));
+        }
     }
 
     /// Sends what the shard's dirty connections have to send, kicks the ring

@@ -8,6 +8,7 @@ mod handshake;
 mod hostile;
 mod names;
 mod outgoing;
+mod steering;
 mod streams;
 mod wire_faults;
 

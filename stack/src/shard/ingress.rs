@@ -23,7 +23,7 @@ use crate::{icmp, isn};
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Segment {
-    fn key(&self) -> FlowKey {
+    pub(super) fn key(&self) -> FlowKey {
         FlowKey {
             local: (self.dst, self.dst_port),
             remote: (self.src, self.src_port),
@@ -53,9 +53,13 @@ impl Shard {
         taken
     }
 
-    fn take_frame(&mut self, now: Nanos, frame: &Frame) {
+    pub(super) fn take_frame(&mut self, now: Nanos, frame: &Frame) {
         let vouched = frame.meta.offload.contains(Offload::CHECKSUM_VALID);
-        match ip::classify(&self.local, frame, vouched) {
+        let packet = ip::classify(&self.local, frame, vouched);
+        if let Ok(packet @ (Packet::Arp(_) | Packet::Ndp(_))) = &packet {
+            self.tell_others(frame, packet);
+        }
+        match packet {
             Ok(Packet::Tcp(segment)) => self.take_segment(now, frame, &segment),
             Ok(Packet::Udp(datagram)) => self.take_datagram(now, frame, &datagram),
             Ok(Packet::Icmp(packet)) => self.take_icmp(now, frame, &packet),
@@ -281,6 +285,9 @@ impl Shard {
         {
             return self.open_passive(now, frame, segment, listener, least_isn);
         }
+        if self.ask_others(frame) {
+            return;
+        }
         self.counters.no_flow += 1;
         if !segment.flags.contains(TcpFlags::RST) {
             self.refuse(now, frame, segment);
@@ -435,6 +442,9 @@ impl Shard {
 
     /// A datagram for no socket: the sender is told (RFC 1122 §4.1.3.1).
     pub(super) fn refuse_datagram(&mut self, now: Nanos, frame: &Frame, datagram: &Datagram) {
+        if self.ask_others(frame) {
+            return;
+        }
         self.counters.udp_no_port += 1;
         if !self.answers.allow(now) {
             return;
@@ -446,7 +456,7 @@ impl Shard {
 
     fn take_icmp(&mut self, now: Nanos, frame: &Frame, packet: &IcmpPacket) {
         if let Some(said) = icmp::unreachable(packet, frame) {
-            return self.take_unreachable(now, &said);
+            return self.take_unreachable(now, &said, frame);
         }
         if !self.answers.allow(now) {
             return;
@@ -464,14 +474,14 @@ impl Shard {
     /// It ends a connection that is being opened, whose SYN it must quote, and
     /// nothing else of TCP: what was established may recover (RFC 1122 §4.2.3.9,
     /// RFC 5461 §2), and anybody can send such a message (RFC 5927).
-    fn take_unreachable(&mut self, now: Nanos, said: &Unreachable) {
+    fn take_unreachable(&mut self, now: Nanos, said: &Unreachable, frame: &Frame) {
         let is_taken = match said.seq {
             Some(seq) => self.connect_unreachable(said, seq),
             None => self.datagram_unreachable(now, said),
         };
         if is_taken {
             self.counters.icmp_errors += 1;
-        } else {
+        } else if !self.ask_others(frame) {
             self.counters.icmp_ignored += 1;
         }
     }
