@@ -14,13 +14,14 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
+use crate::local::Locals;
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
@@ -109,6 +110,7 @@ pub(crate) struct G {
     pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
+    locals: OnceLock<Box<Locals>>,
     body: UnsafeCell<Option<Box<dyn Body>>>,
     /// Marks that were taken when it was started, and that it has not seen yet.
     told: Cell<Mark>,
@@ -158,6 +160,7 @@ impl G {
             #[cfg(not(loom))]
             claim: crate::claim::Claim::new(),
             end: End::default(),
+            locals: OnceLock::new(),
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
@@ -184,9 +187,20 @@ impl G {
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.locals = OnceLock::new();
         self.told.set(Mark::NONE);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    /// Its goroutine-local values.
+    pub(crate) fn locals(&self) -> &Locals {
+        self.locals.get_or_init(Box::default)
+    }
+
+    /// As [`G::locals`], if it ever had any.
+    pub(crate) fn locals_if_any(&self) -> Option<&Locals> {
+        self.locals.get().map(|locals| &**locals)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -395,5 +409,9 @@ impl TimerTarget for G {
         if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
             sched::ready(self);
         }
+    }
+
+    fn is_stale(&self, seq: u64) -> bool {
+        self.timer.load(Ordering::Relaxed) != seq
     }
 }

@@ -255,6 +255,15 @@ fn current() -> Option<ManuallyDrop<Arc<G>>> {
     Some(ManuallyDrop::new(unsafe { Arc::from_raw(g) }))
 }
 
+/// Calls `f` with the goroutine whose code calls, also where that counts as its
+/// thread. `f` does not wait.
+pub(crate) fn with_running<R>(f: impl FnOnce(Option<&G>) -> R) -> R {
+    let g = with_local(|local| local.map_or(std::ptr::null(), |l| l.current.get()));
+    // SAFETY: null, or the G that runs on this thread and calls: `execute`
+    // holds a count of it meanwhile.
+    f(unsafe { g.as_ref() })
+}
+
 /// The goroutine that calls, unless it counts as its thread (see `park`).
 pub(crate) fn current_g() -> Option<Arc<G>> {
     current().map(|g| Arc::clone(&g))

@@ -186,12 +186,24 @@ fn guarded<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
+/// Drops the goroutine-local values of a goroutine that ends with `result`. If
+/// one of their drops panics, so did the goroutine.
+fn without_locals<T>(result: std::thread::Result<T>) -> std::thread::Result<T> {
+    match (result, guarded(crate::local::clear)) {
+        (Ok(value), Err(panic)) => {
+            let _ = guarded(|| drop(value));
+            Err(panic)
+        }
+        (result, _) => result,
+    }
+}
+
 struct Once<F>(Option<F>);
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send> Body for Once<F> {
     fn run(&mut self, end: &End) -> Next {
         if let Some(f) = self.0.take() {
-            end.set(guarded(f));
+            end.set(without_locals(guarded(f)));
         }
         Next::Done
     }
@@ -209,7 +221,7 @@ impl<S, F> Steps<S, F> {
     fn finish(&mut self, result: std::thread::Result<()>, end: &End) {
         let parts = self.0.take();
         let dropped = guarded(|| drop(parts));
-        end.set(result.and(dropped));
+        end.set(without_locals(result.and(dropped)));
     }
 }
 

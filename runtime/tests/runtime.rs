@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use wirepath_runtime::chan::channel;
+use wirepath_runtime::chan::{self, channel};
 use wirepath_runtime::{
-    Cancelled, JoinHandle, Next, Runtime, blocking, chan, current_id, go, go_locked, now,
-    num_procs, sleep, steps, yield_now,
+    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, go_locked, now, num_procs,
+    sleep, steps, yield_now,
 };
 
 fn runtime(procs: usize) -> Runtime {
