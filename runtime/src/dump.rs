@@ -25,7 +25,12 @@ fn line(text: &mut String, g: &G) {
     if g.home() != FREE {
         let _ = write!(text, ", bound to M{}", g.home());
     }
-    let _ = writeln!(text, "] started at {}:{}", g.site.file(), g.site.line());
+    let _ = write!(text, "] started at {}:{}", g.site.file(), g.site.line());
+    let stack = g.stack_high_water();
+    if stack > 0 {
+        let _ = write!(text, ", {} KiB of stack", stack / 1024);
+    }
+    text.push('\n');
 }
 
 /// A line for each goroutine that lives, by number.

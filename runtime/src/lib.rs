@@ -66,7 +66,8 @@ pub use netpoll::Wait;
 pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
 pub use sched::blocking;
 pub use spawn::{
-    Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
+    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_named, goroutine,
+    num_procs, stack_high_water, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{now, sleep};

@@ -27,6 +27,7 @@ use crate::g::{FREE, G};
 use crate::p::{P, count};
 use crate::park::{Parker, WaitReason};
 use crate::sched::Shared;
+use crate::spawn::SpawnError;
 use crate::word::Arm;
 
 /// What an M does, as others need to know it.
@@ -140,8 +141,8 @@ impl M {
     }
 }
 
-/// Idle fibers that an M keeps; more go to the runtime's pool, trimmed.
-const SPARE_FIBERS: usize = 16;
+/// Idle fibers of the usual size that an M keeps; more go to the runtime's pool.
+pub(crate) const SPARE_FIBERS: usize = 16;
 
 /// What belongs to the thread of an M.
 pub(crate) struct Local {
@@ -159,6 +160,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Stacks claimed for goroutines that are still to be started.
+    pub(crate) claims: Cell<usize>,
     /// Goroutines that ended here and are still in the registry.
     pub(crate) ended: RefCell<Vec<Arc<G>>>,
     /// Goroutines that ended, to be used again.
@@ -239,6 +242,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            claims: Cell::new(0),
             ended: RefCell::default(),
             dead: RefCell::default(),
             woken: Cell::default(),
@@ -299,27 +303,24 @@ impl Local {
         self.blocking.set(blocking);
     }
 
-    fn take_fiber(&self) -> Fiber {
-        if let Some(fiber) = self.fibers.borrow_mut().pop() {
-            return fiber;
-        }
-        if let Some(fiber) = self.shared.fibers().pop() {
-            return fiber;
-        }
-        match self.shared.arena.slot() {
-            Ok(slot) => Fiber::new(slot),
-            Err(error) => out_of_stacks(&error),
+    fn take_fiber(&self, g: &G) -> std::io::Result<Fiber> {
+        match &g.stacks {
+            Some(stacks) => stacks.take(),
+            None => match self.fibers.borrow_mut().pop() {
+                Some(fiber) => Ok(fiber),
+                None => self.shared.stacks.take(),
+            },
         }
     }
 
-    fn put_fiber(&self, fiber: Fiber) {
+    fn put_fiber(&self, g: &G, fiber: Fiber) {
         let mut fibers = self.fibers.borrow_mut();
-        if fibers.len() < SPARE_FIBERS {
-            fibers.push(fiber);
-        } else {
-            fiber.trim();
-            self.shared.fibers().push(fiber);
+        if g.stacks.is_none() && fibers.len() < SPARE_FIBERS {
+            return fibers.push(fiber);
         }
+        drop(fibers);
+        let stacks = g.stacks.as_ref().unwrap_or(&self.shared.stacks);
+        stacks.put(fiber).watch(stacks, &self.shared);
     }
 
     /// Runs a goroutine that came from a queue until it waits or ends.
@@ -338,22 +339,34 @@ impl Local {
         // SAFETY: this M has just started the goroutine; a bound one comes from
         // this M's inbox only.
         let suspended = unsafe { g.take_fiber() };
-        let fiber = suspended.unwrap_or_else(|| {
-            g.set_home(self.m.index);
-            // A wake before a step is used up by the step.
-            let told = g.state.take();
-            if told.has(crate::sched::state::Mark::CANCELLED) {
-                // SAFETY: as above; no code of it is on a stack.
-                unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+        match suspended.map_or_else(|| self.begin_step(&g), Ok) {
+            Ok(fiber) => {
+                self.stack.set(fiber.bounds());
+                self.switch_to(g, fiber);
             }
-            self.take_fiber()
-        });
-        self.stack.set(fiber.bounds());
-        self.switch_to(g, fiber);
+            Err(error) => {
+                // SAFETY: as above; no code of it is on a stack.
+                unsafe { g.abandon_body(Box::new(SpawnError::Stack(error))) };
+                self.finished(g);
+            }
+        }
         self.current.set(std::ptr::null());
         if trace::enabled() {
             trace::set_actor(Actor::default());
         }
+    }
+
+    /// Binds a free goroutine to this M, and has a stack for it.
+    fn begin_step(&self, g: &G) -> std::io::Result<Fiber> {
+        let fiber = self.take_fiber(g)?;
+        g.set_home(self.m.index);
+        // A wake before a step is used up by the step.
+        let told = g.state.take();
+        if told.has(crate::sched::state::Mark::CANCELLED) {
+            // SAFETY: this M has just started it; no code of it is on a stack.
+            unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+        }
+        Ok(fiber)
     }
 
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
@@ -361,7 +374,7 @@ impl Local {
             match fiber.resume(&g) {
                 Out::Step(next) => {
                     g.set_home(FREE);
-                    self.put_fiber(fiber);
+                    self.put_fiber(&g, fiber);
                     return self.after_step(g, next);
                 }
                 Out::Park => {
@@ -445,18 +458,10 @@ fn trace_run(actor: Actor) {
     });
 }
 
-/// No stack for a goroutine that must run: as in Go, there is no going on.
-fn out_of_stacks(error: &std::io::Error) -> ! {
-    eprintln!(
-        "wirepath: no memory for another goroutine stack: {error} (see vm.max_map_count and \
-         the limit on address space)"
-    );
-    std::process::abort();
-}
-
 /// The life of an M's thread.
 pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
-    crate::coro::overflow_this_thread();
+    // Outlives what it is for.
+    let _alternate = crate::coro::AltStack::install();
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {

@@ -12,7 +12,7 @@ use wirepath_stack::Stack;
 use crate::netpoll::Netpoll;
 use crate::sched::state::Phase;
 use crate::sched::{self, Shared};
-use crate::{JoinHandle, Next, spawn};
+use crate::{Goroutine, JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
 pub const MAX_PROCS_VAR: &str = "WIREPATH_MAXPROCS";
@@ -45,6 +45,7 @@ pub struct Builder {
     max_procs: Option<usize>,
     stack: Option<Stack>,
     stack_size: Option<usize>,
+    max_goroutines: Option<usize>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -53,11 +54,15 @@ impl std::fmt::Debug for Builder {
             .field("max_procs", &self.max_procs)
             .field("stack", &self.stack.is_some())
             .field("stack_size", &self.stack_size)
+            .field("max_goroutines", &self.max_goroutines)
             .finish()
     }
 }
 
 const DEFAULT_STACK: usize = 256 * 1024;
+
+/// Sizes that a goroutine's stack may have.
+pub(crate) const STACK_SIZES: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 
 impl Builder {
     /// How many goroutines may run at once. Default: `WIREPATH_MAXPROCS`, or
@@ -84,6 +89,14 @@ impl Builder {
         self
     }
 
+    /// How many goroutines may live at once; as many as memory allows unless
+    /// set. Starting one more is [`crate::SpawnError::Limit`].
+    #[must_use]
+    pub fn max_goroutines(mut self, n: usize) -> Builder {
+        self.max_goroutines = Some(n);
+        self
+    }
+
     /// Starts the runtime's first threads.
     ///
     /// # Errors
@@ -95,11 +108,16 @@ impl Builder {
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
         };
         let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK);
-        if !(16 << 10..=1 << 30).contains(&stack_size) {
+        if !STACK_SIZES.contains(&stack_size) {
             return Err(BuildError::StackSize(stack_size));
         }
         crate::coro::install();
-        let shared = Shared::new(procs, stack_size, Netpoll::new(self.stack))?;
+        let shared = Shared::new(
+            procs,
+            stack_size,
+            self.max_goroutines,
+            Netpoll::new(self.stack),
+        )?;
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
         runtime.shared.start_sysmon()?;
@@ -152,6 +170,11 @@ impl Handle {
     #[track_caller]
     pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         spawn::go_in(&self.shared, None, Location::caller(), f)
+    }
+
+    /// As [`crate::goroutine`].
+    pub fn goroutine(&self) -> Goroutine {
+        Goroutine::new(Some(self.shared.clone()))
     }
 
     /// The runtime's metrics.
@@ -211,6 +234,11 @@ impl Runtime {
         step: impl FnMut(&mut S) -> Next + Send + 'static,
     ) -> JoinHandle<()> {
         spawn::steps_in(&self.shared, None, Location::caller(), state, step)
+    }
+
+    /// As [`crate::goroutine`], from any thread.
+    pub fn goroutine(&self) -> Goroutine {
+        Goroutine::new(Some(self.shared.clone()))
     }
 
     /// A handle for other threads.

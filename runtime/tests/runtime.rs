@@ -246,46 +246,6 @@ fn a_stack_grows_by_demand() {
     assert_eq!(rt.run(|| deep(8_000)).unwrap(), 8_000);
 }
 
-/// Runs this test binary again with only the named (ignored) test.
-fn child(test: &str) -> (Option<i32>, String) {
-    let out = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-            test,
-        ])
-        .env("WIREPATH_TEST_CHILD", "1")
-        .output()
-        .unwrap();
-    (
-        out.status.code(),
-        String::from_utf8_lossy(&out.stderr).into(),
-    )
-}
-
-#[test]
-#[ignore = "run by the test below, in a process of its own"]
-fn child_overflow() {
-    if std::env::var_os("WIREPATH_TEST_CHILD").is_none() {
-        return;
-    }
-    let rt = runtime(1);
-    let _ = rt.run(|| wirepath_runtime::go_named("digger", || deep(1 << 20)).join());
-}
-
-#[test]
-fn an_overflow_names_the_goroutine_and_aborts() {
-    let (code, stderr) = child("child_overflow");
-    assert_eq!(code, None, "killed by a signal: {stderr}");
-    assert!(
-        stderr.contains("goroutine 2 (digger) overflowed its stack of 256 KiB"),
-        "{stderr}"
-    );
-    assert!(stderr.contains("runtime.rs:"), "{stderr}");
-}
-
 #[test]
 fn a_hundred_thousand_goroutines() {
     let rt = runtime(2);

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(2, 1 << 16, Netpoll::new(None)).unwrap();
+        let shared = Shared::new(2, 1 << 16, None, Netpoll::new(None)).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);

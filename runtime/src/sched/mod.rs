@@ -7,6 +7,7 @@
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
 //!   [`census`]: what decides whether to.
+//! * [`admit`]: whether one more goroutine may be started.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`]: the watcher.
 //!
@@ -14,6 +15,7 @@
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
 //! No other two locks are held together, and none while a goroutine runs.
 
+mod admit;
 mod census;
 mod end;
 mod find;
@@ -26,16 +28,15 @@ mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
-use crate::coro::{Arena, Fiber};
-use crate::g::{Body, FREE, G};
+use crate::coro::Stacks;
+use crate::g::{Birth, Body, FREE, G};
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
 use crate::p::P;
@@ -97,10 +98,14 @@ pub(crate) struct Shared {
     me: Weak<Shared>,
     /// P's that count; as many again are there for compensation.
     procs: usize,
+    /// How many goroutines may live, if that is limited.
+    limit: Option<admit::Limit>,
     pub(crate) ps: Box<[P]>,
     pub(crate) global: Global,
-    pub(crate) arena: Arc<Arena>,
-    fibers: Mutex<Vec<Fiber>>,
+    /// Stacks of the size that goroutines have unless they ask for another.
+    pub(crate) stacks: Arc<Stacks>,
+    /// Stacks of other sizes, by size.
+    sized_stacks: Mutex<BTreeMap<usize, Arc<Stacks>>>,
     ms: RwLock<Vec<Arc<M>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     pub(crate) registry: Registry,
@@ -137,7 +142,7 @@ pub(crate) fn with_runtime<T>(f: impl FnOnce(Option<&Arc<Shared>>) -> T) -> T {
 
 /// The runtime of the calling goroutine.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    with_runtime(|shared| shared.cloned())
+    with_runtime(|shared| shared.map(Arc::clone))
 }
 
 /// The runtime of the calling goroutine, or for a plain thread the last made.
@@ -202,6 +207,7 @@ impl Shared {
     pub(crate) fn new(
         procs: usize,
         stack_size: usize,
+        max_goroutines: Option<usize>,
         netpoll: Netpoll,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
@@ -212,10 +218,11 @@ impl Shared {
             netpoll,
             me: me.clone(),
             procs,
+            limit: max_goroutines.map(admit::Limit::new),
             ps: (0..2 * procs).map(P::new).collect(),
             global: Global::default(),
-            arena: Arena::new(stack_size),
-            fibers: Mutex::default(),
+            stacks: Stacks::new(stack_size),
+            sized_stacks: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
@@ -240,20 +247,15 @@ impl Shared {
     }
 
     /// Registers and queues a new goroutine.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        body: Box<dyn Body>,
-    ) -> Arc<G> {
+    pub(crate) fn start(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let g = match self.reuse_g() {
             Some(mut g) => {
                 let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
-                fresh.renew(id, name, site, body);
+                fresh.renew(id, birth, body);
                 g
             }
-            None => Arc::new(G::new(id, name, site, self.clone(), body)),
+            None => Arc::new(G::new(id, birth, self.clone(), body)),
         };
         self.registry
             .insert(self.current_p().unwrap_or(id as usize), &g);
@@ -282,8 +284,28 @@ impl Shared {
         })
     }
 
-    pub(crate) fn fibers(&self) -> MutexGuard<'_, Vec<Fiber>> {
-        self.fibers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This, for what must not keep it alive.
+    pub(crate) fn weak(&self) -> Weak<Shared> {
+        self.me.clone()
+    }
+
+    /// The stacks of at least `size` bytes: a power of two, so that there are
+    /// few sizes. None: those of the usual size.
+    pub(crate) fn stacks_of(&self, size: usize) -> Option<Arc<Stacks>> {
+        let size = size.next_power_of_two();
+        if size == self.stacks.stack_size() {
+            return None;
+        }
+        let mut sized = self
+            .sized_stacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(
+            sized
+                .entry(size)
+                .or_insert_with(|| Stacks::new(size))
+                .clone(),
+        )
     }
 
     pub(crate) fn m(&self, index: usize) -> Arc<M> {

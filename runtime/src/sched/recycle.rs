@@ -68,6 +68,7 @@ impl Dead {
 impl Local {
     /// The goroutine that this M runs has ended.
     pub(crate) fn finished(&self, g: Arc<G>) {
+        self.dismiss(&g);
         g.state.finish();
         let mut ended = self.ended.borrow_mut();
         ended.push(g);

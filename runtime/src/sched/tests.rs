@@ -15,7 +15,7 @@ use crate::park::Parker;
 use crate::spawn::{go_in, steps_in};
 
 fn start(procs: usize) -> Arc<Shared> {
-    let shared = Shared::new(procs, 1 << 16, Netpoll::new(None)).unwrap();
+    let shared = Shared::new(procs, 1 << 16, None, Netpoll::new(None)).unwrap();
     shared.start_first().unwrap();
     shared.start_sysmon().unwrap();
     shared
