@@ -73,6 +73,10 @@ demo: ## Follow one request through the fourteen stages
 bench: deps-bench build ## Compare with Go, side by side (root)
 	benches/run
 
+.PHONY: bench-goroutines
+bench-goroutines: ## Compare goroutines with Go's, side by side
+	benches/goroutines
+
 .PHONY: callgrind
 callgrind: deps-bench build ## Count the instructions of a request (root)
 	benches/callgrind

@@ -16,48 +16,54 @@
 //! No value is dropped and nobody is woken while the lock is held: a value's
 //! `drop` may use the channel.
 
+mod case;
 mod error;
 #[cfg(test)]
 mod tests;
-mod waiters;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
-use crate::model::{Arc, Mutex, MutexGuard, Parker, WaitReason, Wake, lock, park};
+use crate::claim::Me;
+use crate::model::{Arc, Latch, LatchGuard, Parker, WaitReason, Wake, park};
+use crate::waiters::{Popped, Settled, Waiters};
 
+pub use case::{ReceiveFrom, SendTo};
+#[doc(hidden)]
+pub use case::{RecvCase, SendCase};
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use waiters::{Settled, Waiters};
 
 /// Makes a channel that holds `capacity` values; 0 is unbuffered. Memory is
 /// taken as values come.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let chan = Arc::new(Chan {
-        capacity,
-        state: Mutex::new(State {
-            queue: VecDeque::new(),
-            receiving: Waiters::new(),
-            sending: Waiters::new(),
-            senders: 1,
-            receivers: 1,
-            closed: false,
-        }),
-    });
+    let chan = Chan::new(capacity, WaitReason::ChanReceive);
     (Sender { chan: chan.clone() }, Receiver { chan })
+}
+
+/// A channel to which nothing is ever sent and that is never closed, as a nil
+/// channel in Go: a receive waits for ever, a case of a select is never ready.
+pub fn never<T>() -> Receiver<T> {
+    // The one sender that counts does not exist, so it is never dropped.
+    Receiver {
+        chan: Chan::new(0, WaitReason::ChanReceiveNil),
+    }
 }
 
 struct Chan<T> {
     capacity: usize,
-    state: Mutex<State<T>>,
+    /// What a receiver waits for.
+    receives: WaitReason,
+    state: Latch<State<T>>,
 }
 
 /// Invariants: receivers wait only when the queue is empty and no sender
-/// waits; senders wait only when the queue is full; nobody waits when closed.
+/// waits, but for the other cases of their own select; senders wait only when
+/// the queue is full; nobody waits when closed.
 struct State<T> {
     queue: VecDeque<T>,
     receiving: Waiters<T>,
@@ -73,71 +79,121 @@ enum Offer<T> {
     Taken(Option<Parker>),
     Full(T),
     Closed(T),
+    /// The select that offers it was taken elsewhere.
+    Gone(T),
+}
+
+/// What there was to be received.
+enum Take<T> {
+    /// The next value, and the sender to be woken since its value moved up.
+    Value(T, Option<Parker>),
+    Empty,
+    Closed,
+    /// The select that receives was taken elsewhere.
+    Gone,
 }
 
 impl<T> State<T> {
-    fn offer(&mut self, capacity: usize, value: T) -> Offer<T> {
-        if self.closed || self.receivers == 0 {
-            return Offer::Closed(value);
-        }
-        if let Some((receiver, slot)) = self.receiving.pop() {
-            *slot = Some(value);
-            return Offer::Taken(Some(receiver));
-        }
-        if self.queue.len() < capacity {
-            self.queue.push_back(value);
-            return Offer::Taken(None);
-        }
-        Offer::Full(value)
-    }
-
-    /// The next value, and the sender to be woken since its value moved up.
-    fn take(&mut self) -> Option<(T, Option<Parker>)> {
-        let waiting = self.sending.pop().map(|(sender, slot)| {
-            let value = slot.take().expect("a waiting sender has its value");
-            (sender, value)
-        });
-        match (self.queue.pop_front(), waiting) {
-            (Some(value), Some((sender, last))) => {
-                self.queue.push_back(last);
-                Some((value, Some(sender)))
+    #[inline]
+    fn offer(&mut self, capacity: usize, value: T, me: Me<'_>) -> Offer<T> {
+        let refused = self.closed || self.receivers == 0;
+        let taken = match self.receiving.pop_for(me) {
+            Popped::Peer(receiver, slot) => {
+                *slot = Some(value);
+                return Offer::Taken(Some(receiver));
             }
-            (Some(value), None) => Some((value, None)),
-            (None, Some((sender, value))) => Some((value, Some(sender))),
-            (None, None) => None,
+            Popped::Gone => false,
+            Popped::Empty if refused && me.win() => return Offer::Closed(value),
+            Popped::Empty if refused => false,
+            Popped::Empty if self.queue.len() < capacity => me.win(),
+            Popped::Empty => return Offer::Full(value),
+        };
+        if !taken {
+            return Offer::Gone(value);
         }
+        self.queue.push_back(value);
+        Offer::Taken(None)
     }
 
-    /// Nothing will come any more once the queue is empty.
-    fn is_ended(&self) -> bool {
-        self.closed || self.senders == 0
+    #[inline]
+    fn take(&mut self, me: Me<'_>) -> Take<T> {
+        if self.queue.is_empty() {
+            let ended = self.closed || self.senders == 0;
+            return match self.sending.pop_for(me) {
+                Popped::Peer(sender, slot) => {
+                    let value = slot.take().expect("a waiting sender has its value");
+                    Take::Value(value, Some(sender))
+                }
+                Popped::Gone => Take::Gone,
+                Popped::Empty if !ended => Take::Empty,
+                Popped::Empty if me.win() => Take::Closed,
+                Popped::Empty => Take::Gone,
+            };
+        }
+        if !me.win() {
+            return Take::Gone;
+        }
+        let value = self.queue.pop_front().expect("it is not empty");
+        let moved_up = self.sending.pop().map(|(sender, slot)| {
+            let last = slot.take().expect("a waiting sender has its value");
+            self.queue.push_back(last);
+            sender
+        });
+        Take::Value(value, moved_up)
     }
 }
 
+#[inline]
 fn wake(waiter: Option<Parker>) {
     if let Some(waiter) = waiter {
-        waiter.unpark();
+        waiter.into_unparked();
     }
 }
 
 impl<T> Chan<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        lock(&self.state)
+    fn new(capacity: usize, receives: WaitReason) -> Arc<Chan<T>> {
+        Arc::new(Chan {
+            capacity,
+            receives,
+            state: Latch::new(State {
+                queue: VecDeque::new(),
+                receiving: Waiters::new(),
+                sending: Waiters::new(),
+                senders: 1,
+                receivers: 1,
+                closed: false,
+            }),
+        })
     }
 
+    #[inline]
+    fn lock(&self) -> LatchGuard<'_, State<T>> {
+        self.state.lock()
+    }
+
+    #[inline]
     fn send(&self, value: T, deadline: Option<Nanos>) -> Result<(), SendTimeoutError<T>> {
-        let ticket = {
-            let mut state = self.lock();
-            match state.offer(self.capacity, value) {
-                Offer::Taken(receiver) => {
-                    drop(state);
-                    wake(receiver);
-                    return Ok(());
-                }
-                Offer::Closed(value) => return Err(SendTimeoutError::Closed(value)),
-                Offer::Full(value) => state.sending.push(Parker::current(), Some(value)),
+        let mut state = self.lock();
+        match state.offer(self.capacity, value, Me::Plain) {
+            Offer::Taken(receiver) => {
+                drop(state);
+                wake(receiver);
+                Ok(())
             }
-        };
+            Offer::Closed(value) => Err(SendTimeoutError::Closed(value)),
+            Offer::Full(value) | Offer::Gone(value) => {
+                let ticket = state.sending.push(Parker::current(), None, Some(value));
+                drop(state);
+                self.wait_to_send(ticket, deadline)
+            }
+        }
+    }
+
+    fn wait_to_send(
+        &self,
+        ticket: usize,
+        deadline: Option<Nanos>,
+    ) -> Result<(), SendTimeoutError<T>> {
         loop {
             let woken = park(WaitReason::ChanSend, deadline);
             let settled = self.lock().sending.settle(ticket, woken != Wake::Notified);
@@ -155,21 +211,31 @@ impl<T> Chan<T> {
         }
     }
 
+    #[inline]
     fn recv(&self, deadline: Option<Nanos>) -> Result<T, RecvTimeoutError> {
-        let ticket = {
-            let mut state = self.lock();
-            if let Some((value, sender)) = state.take() {
+        let mut state = self.lock();
+        match state.take(Me::Plain) {
+            Take::Value(value, sender) => {
                 drop(state);
                 wake(sender);
-                return Ok(value);
+                Ok(value)
             }
-            if state.is_ended() {
-                return Err(RecvTimeoutError::Closed);
+            Take::Closed => Err(RecvTimeoutError::Closed),
+            Take::Empty | Take::Gone => {
+                let ticket = state.receiving.push(Parker::current(), None, None);
+                drop(state);
+                self.wait_to_receive(ticket, deadline)
             }
-            state.receiving.push(Parker::current(), None)
-        };
+        }
+    }
+
+    fn wait_to_receive(
+        &self,
+        ticket: usize,
+        deadline: Option<Nanos>,
+    ) -> Result<T, RecvTimeoutError> {
         loop {
-            let woken = park(WaitReason::ChanReceive, deadline);
+            let woken = park(self.receives, deadline);
             let settled = self
                 .lock()
                 .receiving
@@ -184,7 +250,7 @@ impl<T> Chan<T> {
     }
 
     /// Ends every wait; senders find their value still there, receivers none.
-    fn wake_all(mut state: MutexGuard<'_, State<T>>) {
+    fn wake_all(mut state: LatchGuard<'_, State<T>>) {
         let mut woken = Vec::new();
         let state_ref = &mut *state;
         for waiters in [&mut state_ref.sending, &mut state_ref.receiving] {
@@ -193,7 +259,7 @@ impl<T> Chan<T> {
             }
         }
         drop(state);
-        woken.iter().for_each(Parker::unpark);
+        woken.into_iter().for_each(Parker::into_unparked);
     }
 
     fn close(&self) {
@@ -225,13 +291,13 @@ impl<T> Sender<T> {
     /// # Errors
     /// `Full`, or `Closed` as for [`send`](Sender::send); the value comes back.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let offer = self.chan.lock().offer(self.chan.capacity, value);
+        let offer = self.chan.lock().offer(self.chan.capacity, value, Me::Plain);
         match offer {
             Offer::Taken(receiver) => {
                 wake(receiver);
                 Ok(())
             }
-            Offer::Full(value) => Err(TrySendError::Full(value)),
+            Offer::Full(value) | Offer::Gone(value) => Err(TrySendError::Full(value)),
             Offer::Closed(value) => Err(TrySendError::Closed(value)),
         }
     }
@@ -242,7 +308,7 @@ impl<T> Sender<T> {
     /// `Timeout`, or `Closed` as for [`send`](Sender::send); the value comes
     /// back.
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.chan.send(value, Some(clock::now() + timeout))
+        self.chan.send(value, Some(crate::time::now() + timeout))
     }
 
     /// Closes the channel: what is in it can still be received, every send
@@ -311,17 +377,15 @@ impl<T> Receiver<T> {
     /// # Errors
     /// `Empty`, or `Closed` as for [`recv`](Receiver::recv).
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let mut state = self.chan.lock();
-        if let Some((value, sender)) = state.take() {
-            drop(state);
-            wake(sender);
-            return Ok(value);
+        let taken = self.chan.lock().take(Me::Plain);
+        match taken {
+            Take::Value(value, sender) => {
+                wake(sender);
+                Ok(value)
+            }
+            Take::Empty | Take::Gone => Err(TryRecvError::Empty),
+            Take::Closed => Err(TryRecvError::Closed),
         }
-        Err(if state.is_ended() {
-            TryRecvError::Closed
-        } else {
-            TryRecvError::Empty
-        })
     }
 
     /// Receives the next value; gives up after `timeout`.
@@ -329,7 +393,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// `Timeout`, or `Closed` as for [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.chan.recv(Some(clock::now() + timeout))
+        self.chan.recv(Some(crate::time::now() + timeout))
     }
 
     /// Receives until the channel is closed, as Go's `range`.
@@ -385,5 +449,28 @@ impl<T> Drop for Receiver<T> {
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl<T> Sender<T> {
+    /// Somebody waits at either side.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.chan.lock().has_waiters()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl<T> Receiver<T> {
+    /// Somebody waits at either side.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.chan.lock().has_waiters()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl<T> State<T> {
+    fn has_waiters(&self) -> bool {
+        !self.sending.is_empty() || !self.receiving.is_empty()
     }
 }

@@ -15,12 +15,13 @@
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{self, Fiber, Out, Stacks, Suspender};
+use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
@@ -32,6 +33,10 @@ use crate::timer::TimerTarget;
 pub(crate) const FREE: usize = usize::MAX;
 
 const NO_REASON: u8 = u8::MAX;
+
+/// One in so many runs of a goroutine is timed from runnable to running (Go's
+/// `gTrackingPeriod`). A power of two.
+const TRACKING_PERIOD: u8 = 8;
 
 /// What a goroutine does.
 pub(crate) trait Body: Send {
@@ -59,12 +64,20 @@ pub(crate) struct G {
     pub(crate) name: Option<Arc<str>>,
     /// Where it was started.
     pub(crate) site: &'static Location<'static>,
+    /// The goroutine that started it; 0 when a plain thread did.
+    pub(crate) creator: u64,
     /// Its runtime.
     pub(crate) shared: Arc<Shared>,
     /// Where it is.
     pub(crate) state: State,
     home: AtomicUsize,
     reason: AtomicU8,
+    /// Its runs so far, as a byte; written by the M that runs it.
+    runs: AtomicU8,
+    /// When it began to wait, in seconds of the coarse clock.
+    waits_since: AtomicU32,
+    /// When it became runnable, in nanoseconds, if this run is timed; else 0.
+    runnable_at: AtomicU64,
     /// The number of the timer that counts.
     timer: AtomicU64,
     /// Where its stack comes from, if it is not of the usual size.
@@ -75,17 +88,24 @@ pub(crate) struct G {
     stack_high: AtomicUsize,
     /// Its place in the registry.
     place: AtomicU64,
+    /// The word of the select that it is in.
+    #[cfg(not(loom))]
+    pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
     body: UnsafeCell<Option<Box<dyn Body>>>,
+    /// Marks that were taken when it was started, and that it has not seen yet.
+    told: Cell<Mark>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
+    /// What its last step wants next.
+    next: Cell<Next>,
     /// How its code switches away; set by the fiber when it starts to run it.
     suspender: Cell<Option<Suspender>>,
 }
 
-// SAFETY: the fields that are not Sync by themselves (`body`, `fiber`,
-// `suspender`) are touched only by the M that moved `state` from Runnable to
+// SAFETY: the fields that are not Sync by themselves (`body`, `told`, `fiber`,
+// `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
 // Running, until it moves it on; both moves are atomic, so one M's use happens
 // before the next one's. `body` is Send, so it may be used from one M after
 // another. `fiber` holds code in the middle of user frames, which need not be
@@ -102,18 +122,27 @@ impl G {
             id,
             name: birth.name,
             site: birth.site,
+            creator: crate::m::current_id_in(&shared),
             shared,
             state: State::new(),
             home: AtomicUsize::new(FREE),
             reason: AtomicU8::new(NO_REASON),
+            // So that goroutines that run once are sampled as well.
+            runs: AtomicU8::new(id as u8),
+            waits_since: AtomicU32::new(0),
+            runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
             stacks: birth.stacks,
             claimed: birth.claimed,
             stack_high: AtomicUsize::new(0),
             place: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            claim: crate::claim::Claim::new(),
             end: End::default(),
             body: UnsafeCell::new(Some(body)),
+            told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
+            next: Cell::new(Next::Done),
             suspender: Cell::new(None),
         }
     }
@@ -127,9 +156,13 @@ impl G {
         self.stacks = birth.stacks;
         self.claimed = birth.claimed;
         self.stack_high = AtomicUsize::new(0);
+        self.creator = crate::m::current_id_in(&self.shared);
+        *self.runs.get_mut() = id as u8;
+        *self.runnable_at.get_mut() = 0;
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.told.set(Mark::NONE);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
     }
@@ -160,6 +193,39 @@ impl G {
 
     pub(crate) fn set_reason(&self, reason: WaitReason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
+        let now = self.shared.coarse.seconds();
+        self.waits_since.store(now, Ordering::Relaxed);
+    }
+
+    /// How long it waits already, if it does: right to a second or so.
+    pub(crate) fn waited_secs(&self) -> u32 {
+        let since = self.waits_since.load(Ordering::Relaxed);
+        self.shared.coarse.seconds().saturating_sub(since)
+    }
+
+    /// It is about to be put into a queue. Called by whoever made it runnable.
+    pub(crate) fn note_runnable(&self) {
+        if self
+            .runs
+            .load(Ordering::Relaxed)
+            .is_multiple_of(TRACKING_PERIOD)
+        {
+            self.runnable_at.store(clock::now().0, Ordering::Relaxed);
+        }
+    }
+
+    /// It starts to run. Called by the M that runs it.
+    pub(crate) fn note_running(&self, latencies: &Histogram) {
+        let runs = self.runs.load(Ordering::Relaxed);
+        self.runs.store(runs.wrapping_add(1), Ordering::Relaxed);
+        if !runs.is_multiple_of(TRACKING_PERIOD) {
+            return;
+        }
+        let at = self.runnable_at.load(Ordering::Relaxed);
+        if at != 0 {
+            self.runnable_at.store(0, Ordering::Relaxed);
+            latencies.record(clock::now().since(Nanos(at)));
+        }
     }
 
     /// Runs one step of the body.
@@ -167,7 +233,7 @@ impl G {
     /// # Safety
     /// The caller is the fiber that the running M resumed for this G.
     #[inline(never)]
-    pub(crate) unsafe fn run_body(&self, suspender: Suspender) -> Next {
+    pub(crate) unsafe fn run_body(&self, suspender: Suspender) {
         self.suspender.set(Some(suspender));
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
@@ -177,7 +243,15 @@ impl G {
             *body = None;
         }
         self.suspender.set(None);
-        next
+        self.next.set(next);
+    }
+
+    /// What the step that just ended wants next.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn take_next(&self) -> Next {
+        self.next.replace(Next::Done)
     }
 
     /// Ends the goroutine before its next step.
@@ -235,9 +309,22 @@ impl G {
         self.suspender.set(suspender);
     }
 
+    /// Leaves the goroutine marks that were taken for it.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn tell(&self, told: Mark) {
+        self.told.set(self.told.get().and(told));
+    }
+
+    /// What it was told since it last asked.
+    fn take_told(&self) -> Mark {
+        self.told.replace(Mark::NONE).and(self.state.take())
+    }
+
     /// Waits on the goroutine's own stack.
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-        let told = self.state.take();
+        let told = self.take_told();
         if told.has(Mark::TOKEN) {
             return Wake::Notified;
         }
@@ -245,14 +332,14 @@ impl G {
             return Wake::Cancelled;
         }
         if let Some(at) = deadline {
-            if at <= clock::now() {
+            if at <= self.shared.now() {
                 return Wake::Deadline;
             }
             self.set_timer(at);
         }
         self.set_reason(reason);
         self.suspend(Out::Park);
-        let told = self.state.take();
+        let told = self.take_told();
         if deadline.is_some() {
             // The entry that may still be in the heap is stale now.
             self.timer.fetch_add(1, Ordering::Relaxed);
@@ -261,7 +348,7 @@ impl G {
             Wake::Notified
         } else if told.has(Mark::CANCELLED) {
             Wake::Cancelled
-        } else if deadline.is_some_and(|at| clock::now() >= at) {
+        } else if deadline.is_some_and(|at| self.shared.now() >= at) {
             Wake::Deadline
         } else {
             Wake::Notified
@@ -283,6 +370,13 @@ impl G {
     pub(crate) fn unpark(self: &Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
             sched::ready(self.clone());
+        }
+    }
+
+    /// As [`G::unpark`]; hands the caller's count on.
+    pub(crate) fn into_unparked(self: Arc<G>) {
+        if self.state.wake(Mark::TOKEN) {
+            sched::ready(self);
         }
     }
 }

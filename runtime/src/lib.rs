@@ -33,19 +33,27 @@
 //!
 //! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
-//! the network. `timer`: waiting for a time.
+//! the network. `timer`: waiting for a time. `simulation`: virtual time.
 
 #![deny(unsafe_code)]
 
 pub mod chan;
+mod claim;
+mod coarse;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+#[allow(unsafe_code, reason = "the value of a short lock")]
+mod latch;
+mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
+mod metrics;
 mod model;
+#[cfg(doctest)]
+mod must_not_compile;
 pub mod net;
 mod netpoll;
 mod netpoll_stack;
@@ -54,17 +62,28 @@ mod park;
 mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
+mod schedtrace;
+mod see;
+pub mod select;
+pub mod simulation;
 mod spawn;
-mod sync;
+pub mod sync;
 mod sync_shim;
 mod time;
 mod timer;
+mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use long_runs::LongRun;
+pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
-pub use runtime::{BuildError, Builder, Handle, MAX_PROCS_VAR, Runtime, ShutdownReport, metrics};
+pub use runtime::{
+    BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
+};
 pub use sched::blocking;
+pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
+pub use simulation::simulate;
 pub use spawn::{
     Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_named, goroutine,
     num_procs, stack_high_water, steps, yield_now,

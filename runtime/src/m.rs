@@ -14,19 +14,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Event, Stage};
-use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
 use crate::g::{FREE, G};
 use crate::p::{P, count};
-use crate::park::{Parker, WaitReason};
+use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::Shared;
+use crate::sched::registry::Place;
+use crate::sched::state::Mark;
 use crate::spawn::SpawnError;
 use crate::word::Arm;
 
@@ -51,9 +54,24 @@ pub(crate) struct M {
     inbox_len: AtomicUsize,
     note: Mutex<Option<Order>>,
     noted: Condvar,
-    /// Goroutines suspended in the middle of a step here.
+    /// Goroutines suspended in the middle of a step here; written by the M.
     pub(crate) bound: AtomicUsize,
+    /// Its thread, as /proc names it; 0 before it runs.
+    pub(crate) tid: AtomicI32,
+    /// The P that it holds, or [`NO_P`]. For those who watch.
+    pub(crate) p: AtomicUsize,
+    /// The goroutine that it runs, or 0. For those who watch.
+    pub(crate) current: AtomicU64,
+    /// The place of that goroutine in the registry.
+    place: AtomicU64,
+    /// Goroutines that its thread itself readied. For those who watch.
+    ready: AtomicUsize,
+    /// Goroutines that ended here.
+    pub(crate) ended: AtomicU64,
 }
+
+/// `p` of an M without one.
+pub(crate) const NO_P: usize = usize::MAX;
 
 /// What a sleeping M is woken for.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +94,30 @@ impl M {
             note: Mutex::new(None),
             noted: Condvar::new(),
             bound: AtomicUsize::new(0),
+            tid: AtomicI32::new(0),
+            p: AtomicUsize::new(NO_P),
+            current: AtomicU64::new(0),
+            place: AtomicU64::new(0),
+            ready: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
         }
+    }
+
+    /// Tells those who watch that it runs `g` now, and has `ready` others.
+    fn begin(&self, g: &G, ready: usize) {
+        self.place.store(g.place().to_bits(), Ordering::Relaxed);
+        self.current.store(g.id, Ordering::Relaxed);
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// The place of the goroutine that it runs, if it still does.
+    pub(crate) fn place(&self) -> Place {
+        Place::from_bits(self.place.load(Ordering::Relaxed))
+    }
+
+    /// Bound goroutines that are ready to run here.
+    pub(crate) fn bound_ready(&self) -> usize {
+        self.inbox_len.load(Ordering::Relaxed) + self.ready.load(Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -89,6 +130,13 @@ impl M {
 
     pub(crate) fn set_status(&self, status: Status) {
         self.status.store(status as u8, Ordering::SeqCst);
+    }
+
+    /// A goroutine was suspended here, or goes on. Called by the M itself.
+    fn count_bound(&self, change: isize) {
+        let bound = self.bound.load(Ordering::Relaxed);
+        self.bound
+            .store(bound.wrapping_add_signed(change), Ordering::Relaxed);
     }
 
     /// Puts a bound goroutine into the inbox, from any thread.
@@ -189,19 +237,35 @@ pub(crate) fn with_local<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     f(unsafe { local_ptr().as_ref() })
 }
 
+/// The goroutine that calls, unless it counts as its thread (see `park`), as a
+/// count that the caller does not own.
+fn current() -> Option<ManuallyDrop<Arc<G>>> {
+    let g = with_local(|local| {
+        let local = local.filter(|l| !l.blocking.get() && !std::thread::panicking())?;
+        Some(local.current.get()).filter(|g| !g.is_null())
+    })?;
+    // SAFETY: `current` is from `Arc::as_ptr`, and the G that calls lives while
+    // it runs (`execute` holds a count) and while it is parked (the registry
+    // does). The count is never dropped.
+    Some(ManuallyDrop::new(unsafe { Arc::from_raw(g) }))
+}
+
 /// The goroutine that calls, unless it counts as its thread (see `park`).
 pub(crate) fn current_g() -> Option<Arc<G>> {
+    current().map(|g| Arc::clone(&g))
+}
+
+/// Parks the goroutine that calls. None: it counts as its thread.
+pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
+    Some(current()?.park(reason, deadline))
+}
+
+/// The number of the goroutine of that runtime which calls; 0 for a plain
+/// thread, and for a goroutine of another runtime.
+pub(crate) fn current_id_in(shared: &Shared) -> u64 {
     with_local(|local| {
-        let local = local?;
-        let g = local.current.get();
-        if g.is_null() || local.blocking.get() || std::thread::panicking() {
-            return None;
-        }
-        // SAFETY: `execute` holds a count of the G that it made current.
-        Some(unsafe {
-            Arc::increment_strong_count(g);
-            Arc::from_raw(g)
-        })
+        let local = local.filter(|l| std::ptr::eq(&*l.shared, shared));
+        local.map_or(0, |l| l.m.current.load(Ordering::Relaxed))
     })
 }
 
@@ -231,7 +295,10 @@ pub(crate) fn running() -> Option<Running> {
 
 impl Local {
     fn new(shared: Arc<Shared>, m: Arc<M>) -> Local {
-        let seed = (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = match &shared.simulation {
+            Some(simulation) => simulation.local_seed(),
+            None => (m.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        };
         Local {
             shared,
             m,
@@ -262,11 +329,13 @@ impl Local {
     pub(crate) fn acquire(&self, p: usize) {
         debug_assert!(self.p.get().is_none());
         self.p.set(Some(p));
+        self.m.p.store(p, Ordering::Relaxed);
         self.m.set_status(Status::Running);
     }
 
     /// Gives the P up; the caller passes it on.
     pub(crate) fn release(&self) -> usize {
+        self.m.p.store(NO_P, Ordering::Relaxed);
         self.p.take().expect("an M that gives up its P has one")
     }
 
@@ -282,11 +351,22 @@ impl Local {
 
     /// A goroutine bound to this M that is ready.
     pub(crate) fn pop_bound(&self) -> Option<Arc<G>> {
-        let mut inbox = self.inbox.borrow_mut();
+        self.fetch_bound();
+        self.inbox.borrow_mut().pop_front()
+    }
+
+    /// Has all bound goroutines that are ready in `inbox`.
+    pub(crate) fn fetch_bound(&self) {
         if self.m.has_mail() {
-            self.m.fetch(&mut inbox);
+            self.m.fetch(&mut self.inbox.borrow_mut());
         }
-        inbox.pop_front()
+    }
+
+    /// Queues a goroutine that is bound to this M and ready.
+    pub(crate) fn push_bound(&self, g: Arc<G>) {
+        let mut inbox = self.inbox.borrow_mut();
+        inbox.push_back(g);
+        self.m.ready.store(inbox.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn has_bound(&self) -> bool {
@@ -323,11 +403,20 @@ impl Local {
         stacks.put(fiber).watch(stacks, &self.shared);
     }
 
+    /// Runs one goroutine after another, until there is none.
+    fn run_while(&self, find: impl Fn() -> Option<Arc<G>>) {
+        while let Some(g) = find() {
+            self.execute(g);
+        }
+    }
+
     /// Runs a goroutine that came from a queue until it waits or ends.
     pub(crate) fn execute(&self, g: Arc<G>) {
         let p = self.p().expect("goroutines run on a P");
         p.advance();
-        g.state.start();
+        let told = g.state.start();
+        g.note_running(&p.latencies);
+        self.m.begin(&g, self.inbox.borrow().len());
         self.current.set(Arc::as_ptr(&g));
         if trace::enabled() {
             trace_run(Actor {
@@ -339,7 +428,16 @@ impl Local {
         // SAFETY: this M has just started the goroutine; a bound one comes from
         // this M's inbox only.
         let suspended = unsafe { g.take_fiber() };
-        match suspended.map_or_else(|| self.begin_step(&g), Ok) {
+        let fiber = match suspended {
+            Some(fiber) => {
+                // SAFETY: this M runs it.
+                unsafe { g.tell(told) };
+                self.m.count_bound(-1);
+                Ok(fiber)
+            }
+            None => self.begin_step(&g, told),
+        };
+        match fiber {
             Ok(fiber) => {
                 self.stack.set(fiber.bounds());
                 self.switch_to(g, fiber);
@@ -351,18 +449,18 @@ impl Local {
             }
         }
         self.current.set(std::ptr::null());
+        self.m.current.store(0, Ordering::Relaxed);
         if trace::enabled() {
             trace::set_actor(Actor::default());
         }
     }
 
     /// Binds a free goroutine to this M, and has a stack for it.
-    fn begin_step(&self, g: &G) -> std::io::Result<Fiber> {
+    fn begin_step(&self, g: &G, told: Mark) -> std::io::Result<Fiber> {
         let fiber = self.take_fiber(g)?;
         g.set_home(self.m.index);
         // A wake before a step is used up by the step.
-        let told = g.state.take();
-        if told.has(crate::sched::state::Mark::CANCELLED) {
+        if told.has(Mark::CANCELLED) {
             // SAFETY: this M has just started it; no code of it is on a stack.
             unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
         }
@@ -372,29 +470,33 @@ impl Local {
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
         loop {
             match fiber.resume(&g) {
-                Out::Step(next) => {
+                Out::Step => {
                     g.set_home(FREE);
                     self.put_fiber(&g, fiber);
+                    // SAFETY: this M runs it.
+                    let next = unsafe { g.take_next() };
                     return self.after_step(g, next);
                 }
                 Out::Park => {
                     // The fiber must be in place before the park is committed.
                     // SAFETY: this M runs the goroutine until then.
                     unsafe { g.put_fiber(fiber) };
-                    self.m.bound.fetch_add(1, Ordering::Relaxed);
+                    self.m.count_bound(1);
                     if g.state.commit_park() {
                         self.parked();
                         return;
                     }
-                    self.m.bound.fetch_sub(1, Ordering::Relaxed);
+                    self.m.count_bound(-1);
                     // SAFETY: it did not park, so this M still runs it.
                     fiber = unsafe { g.take_fiber() }.expect("put above");
                 }
                 Out::Yield => {
                     // SAFETY: this M runs it.
                     unsafe { g.put_fiber(fiber) };
+                    self.m.count_bound(1);
                     g.state.requeue();
-                    self.inbox.borrow_mut().push_back(g);
+                    g.note_runnable();
+                    self.push_bound(g);
                     return;
                 }
             }
@@ -411,7 +513,7 @@ impl Local {
         match next {
             Next::Done => return self.finished(g),
             Next::Yield => return self.requeue(g),
-            Next::Sleep(until) if until <= clock::now() => return self.requeue(g),
+            Next::Sleep(until) if until <= self.shared.now() => return self.requeue(g),
             Next::Sleep(until) => {
                 g.set_reason(WaitReason::Sleep);
                 g.set_timer(until);
@@ -440,6 +542,7 @@ impl Local {
     /// Puts a free goroutine that this M runs to the end of the queue.
     fn requeue(&self, g: Arc<G>) {
         g.state.requeue();
+        g.note_runnable();
         match self.p() {
             Some(p) => p.queue.push(g, |half| self.shared.global.extend(half)),
             None => self.shared.global.extend([g]),
@@ -451,7 +554,7 @@ impl Local {
 #[inline(never)]
 fn trace_run(actor: Actor) {
     trace::set_actor(actor);
-    let at: Nanos = clock::now();
+    let at = crate::time::now();
     trace::emit(Event {
         actor,
         ..Event::new(at, Stage::GRun, 0)
@@ -462,11 +565,14 @@ fn trace_run(actor: Actor) {
 pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
     // Outlives what it is for.
     let _alternate = crate::coro::AltStack::install();
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    m.tid.store(tid, Ordering::Relaxed);
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {
-        while let Some(g) = local.find() {
-            local.execute(g);
+        match &local.shared.simulation {
+            None => local.run_while(|| local.find()),
+            Some(simulation) => local.run_while(|| local.find_simulated(simulation)),
         }
     }
     LOCAL.set(std::ptr::null());

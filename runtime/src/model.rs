@@ -6,10 +6,16 @@
 mod real {
     pub(crate) use std::sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     };
 
+    pub(crate) use crate::latch::{Latch, LatchGuard};
     pub(crate) use crate::park::{Parker, WaitReason, Wake, park};
+
+    /// Somebody else is about to do something that takes a few instructions.
+    pub(crate) fn spin() {
+        std::hint::spin_loop();
+    }
 }
 #[cfg(not(loom))]
 pub(crate) use real::*;
@@ -18,9 +24,11 @@ pub(crate) use real::*;
 mod modelled {
     pub(crate) use loom::sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     };
     use wirepath_driver::Nanos;
+
+    use crate::claim::Claim;
 
     pub(crate) use crate::park::{WaitReason, Wake};
 
@@ -28,6 +36,27 @@ mod modelled {
     struct Token {
         set: Mutex<bool>,
         woken: loom::sync::Condvar,
+        claim: Claim,
+    }
+
+    /// [`crate::latch::Latch`], modelled as a lock that wakes.
+    #[derive(Default)]
+    pub(crate) struct Latch<T>(Mutex<T>);
+
+    pub(crate) type LatchGuard<'a, T> = MutexGuard<'a, T>;
+
+    impl<T> Latch<T> {
+        pub(crate) fn new(value: T) -> Latch<T> {
+            Latch(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> LatchGuard<'_, T> {
+            super::lock(&self.0)
+        }
+    }
+
+    pub(crate) fn spin() {
+        loom::thread::yield_now();
     }
 
     /// [`crate::park::Parker`] of a modelled thread.
@@ -43,6 +72,14 @@ mod modelled {
         pub(crate) fn unpark(&self) {
             *super::lock(&self.0.set) = true;
             self.0.woken.notify_one();
+        }
+
+        pub(crate) fn into_unparked(self) {
+            self.unpark();
+        }
+
+        pub(crate) fn claim(&self) -> &Claim {
+            &self.0.claim
         }
     }
 

@@ -22,6 +22,7 @@
 //! the deadlines are atomic. Nothing here parks while it holds a lock.
 
 mod deadline;
+mod describe;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -31,8 +32,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Stage};
-use wirepath_driver::{Nanos, clock};
 use wirepath_stack::syscall::{Ready, Turn};
 use wirepath_stack::{Errno, Fd, Stack};
 
@@ -41,6 +42,7 @@ use crate::park::{Parker, WaitReason, Wake, park};
 use crate::word::{Arm, WaitWord};
 
 use deadline::NEVER;
+pub(crate) use describe::{Patience, Waits};
 use table::Slot;
 pub(crate) use table::Table;
 
@@ -248,7 +250,7 @@ impl PollDesc {
 
     #[cold]
     fn trace_ready(&self, waiter: &Parker) {
-        let mut event = trace::Event::new(clock::now(), Stage::GReady, self.fd.raw());
+        let mut event = trace::Event::new(crate::time::now(), Stage::GReady, self.fd.raw());
         event.actor = Actor {
             g: waiter.goroutine_id(),
             ..Actor::default()
@@ -265,7 +267,7 @@ impl PollDesc {
         // A close or a deadline that came before the announcement found
         // nobody to wake, so both are looked at again after it.
         if armed == Arm::Armed
-            && (self.closing.load(Ordering::SeqCst) || side.expired(clock::now))
+            && (self.closing.load(Ordering::SeqCst) || side.expired(crate::time::now))
             && let Some(waiter) = side.word.disarm()
         {
             waiter.unpark();
@@ -294,7 +296,7 @@ impl PollDesc {
         dir: Dir,
         call: impl FnOnce(Nanos) -> Result<T, Errno>,
     ) -> io::Result<T> {
-        let now = clock::now();
+        let now = crate::time::now();
         if !self.closing.load(Ordering::SeqCst) && self.side(dir).expired(|| now) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, DeadlineExceeded));
         }

@@ -32,6 +32,8 @@ pub(crate) enum Wake {
 pub(crate) struct Thread {
     token: Mutex<bool>,
     woken: Condvar,
+    #[cfg(not(loom))]
+    claim: crate::claim::Claim,
 }
 
 /// A waiter.
@@ -75,6 +77,23 @@ impl Parker {
         }
     }
 
+    /// As [`Parker::unpark`], of a waiter that is woken once: costs no count.
+    pub(crate) fn into_unparked(self) {
+        match self {
+            Parker::G(g) => G::into_unparked(g),
+            Parker::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// The word of the select that the waiter is in.
+    #[cfg(not(loom))]
+    pub(crate) fn claim(&self) -> &crate::claim::Claim {
+        match self {
+            Parker::G(g) => &g.claim,
+            Parker::Thread(thread) => &thread.claim,
+        }
+    }
+
     /// The goroutine's number; 0 for a thread.
     pub(crate) fn goroutine_id(&self) -> u64 {
         match self {
@@ -91,6 +110,18 @@ impl Thread {
     }
 
     fn park(&self, deadline: Option<Nanos>) -> Wake {
+        let Some(at) = deadline else {
+            return self.park_until(None);
+        };
+        // In virtual time the wait takes as long really, and time goes on after.
+        let wake = self.park_until(Some(clock::now() + at.since(crate::time::now())));
+        if wake == Wake::Deadline {
+            crate::time::reached(at);
+        }
+        wake
+    }
+
+    fn park_until(&self, deadline: Option<Nanos>) -> Wake {
         let mut token = self.token.lock().expect("no panic under this lock");
         while !*token {
             token = match deadline {
@@ -118,16 +149,34 @@ pub(crate) enum WaitReason {
     Sleep,
     WaitGroup,
     Join,
+    SynctestWait,
+    Select,
+    SelectNoCases,
+    ChanReceiveNil,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    Semaphore,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 6] = [
+    const ALL: &[WaitReason] = &[
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,
         WaitReason::Sleep,
         WaitReason::WaitGroup,
         WaitReason::Join,
+        WaitReason::SynctestWait,
+        WaitReason::Select,
+        WaitReason::SelectNoCases,
+        WaitReason::ChanReceiveNil,
+        WaitReason::MutexLock,
+        WaitReason::RwLockRead,
+        WaitReason::RwLockWrite,
+        WaitReason::CondWait,
+        WaitReason::Semaphore,
     ];
 
     pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
@@ -143,14 +192,23 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::WaitGroup => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
+            WaitReason::SynctestWait => "synctest.Wait",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::ChanReceiveNil => "chan receive (nil chan)",
+            WaitReason::MutexLock => "sync.Mutex.Lock",
+            WaitReason::RwLockRead => "sync.RWMutex.RLock",
+            WaitReason::RwLockWrite => "sync.RWMutex.Lock",
+            WaitReason::CondWait => "sync.Cond.Wait",
+            WaitReason::Semaphore => "semacquire",
         }
     }
 }
 
 /// Waits for the caller's token, until `deadline` at most.
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
-    match m::current_g() {
-        Some(g) => g.park(reason, deadline),
+    match m::park_current(reason, deadline) {
+        Some(wake) => wake,
         None => this_thread().park(deadline),
     }
 }

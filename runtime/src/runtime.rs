@@ -1,17 +1,22 @@
 //! A runtime as its user holds it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wirepath_driver::clock;
 use wirepath_stack::Stack;
 
+use crate::long_runs::LongRun;
+use crate::metrics::{self, Metric};
 use crate::netpoll::Netpoll;
-use crate::sched::state::Phase;
-use crate::sched::{self, Shared};
+use crate::sched::simulated::Simulation;
+use crate::sched::{self, Shared, Sizes};
+use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
+use crate::simulation::Deadlock;
 use crate::{Goroutine, JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
@@ -31,21 +36,54 @@ pub enum BuildError {
     /// The number given to [`Builder::max_procs`] is not from 1 to 4096.
     #[error("{0} is no number of P's: it must be from 1 to {MOST_PROCS}")]
     MaxProcs(usize),
+    /// Virtual time has one P, and another number was asked for.
+    #[error("virtual time runs on one P, not on {0}: leave max_procs away")]
+    VirtualProcs(usize),
+    /// The number given to [`Builder::max_threads`] is less than two.
+    #[error("{0} threads are too few: one runs goroutines, and another waits for the network")]
+    MaxThreads(usize),
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
+    /// `WIREPATH_SCHEDTRACE` is not a number of milliseconds from 1 to a day's.
+    #[error(
+        "{SCHEDTRACE_VAR}={0:?} is not a number of milliseconds from 1 to {MOST_SCHEDTRACE_MS}; \
+         unset it or mend it"
+    )]
+    BadSchedtrace(String),
+    /// A variable that is a switch is neither 0 nor 1: its name and value.
+    #[error("{0}={1:?} is neither 0 nor 1; unset it or mend it")]
+    BadSwitch(&'static str, String),
     /// A descriptor or a thread could not be had.
     #[error("the system refused a descriptor or a thread")]
     Io(#[from] io::Error),
 }
 
+/// [`Runtime::set_max_procs`] was asked for a number that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this runtime can have from 1 to {limit} P's, not {asked}; build it with a higher procs_limit"
+)]
+pub struct ProcsError {
+    asked: usize,
+    limit: usize,
+}
+
+/// Threads at most, unless set.
+const MOST_THREADS: usize = 10_000;
+
 /// What a runtime is made of.
 #[derive(Default)]
 pub struct Builder {
     max_procs: Option<usize>,
+    procs_limit: Option<usize>,
+    max_threads: Option<usize>,
     stack: Option<Stack>,
     stack_size: Option<usize>,
     max_goroutines: Option<usize>,
+    schedtrace: Option<Duration>,
+    leak_report: bool,
+    virtual_time: Option<u64>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -55,6 +93,9 @@ impl std::fmt::Debug for Builder {
             .field("stack", &self.stack.is_some())
             .field("stack_size", &self.stack_size)
             .field("max_goroutines", &self.max_goroutines)
+            .field("schedtrace", &self.schedtrace)
+            .field("leak_report", &self.leak_report)
+            .field("virtual_time", &self.virtual_time)
             .finish()
     }
 }
@@ -71,6 +112,23 @@ impl Builder {
     #[must_use]
     pub fn max_procs(mut self, n: usize) -> Builder {
         self.max_procs = Some(n);
+        self
+    }
+
+    /// Up to how many [`Runtime::set_max_procs`] may go later. Default: the
+    /// cores of the machine, eight at least. Each costs about 5 KiB.
+    #[must_use]
+    pub fn procs_limit(mut self, n: usize) -> Builder {
+        self.procs_limit = Some(n);
+        self
+    }
+
+    /// Threads that run goroutines or are in [`crate::blocking`], at most; 10,000
+    /// unless set, as in Go. With fewer than are wanted, goroutines wait for a
+    /// thread (Go's program ends).
+    #[must_use]
+    pub fn max_threads(mut self, n: usize) -> Builder {
+        self.max_threads = Some(n);
         self
     }
 
@@ -97,31 +155,88 @@ impl Builder {
         self
     }
 
+    /// Prints a line about the scheduler to stderr every so often, as
+    /// `WIREPATH_SCHEDTRACE` does, which goes before this; see
+    /// [`SCHEDTRACE_VAR`].
+    #[must_use]
+    pub fn schedtrace(mut self, period: Duration) -> Builder {
+        self.schedtrace = Some(period.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// Prints what goroutines are left when the runtime ends, before their
+    /// waits are ended, to stderr; as `WIREPATH_LEAKS=1` does.
+    #[must_use]
+    pub fn leak_report(mut self, wanted: bool) -> Builder {
+        self.leak_report = wanted;
+        self
+    }
+
+    /// What is to be printed.
+    fn wishes(&self) -> Result<Wishes, BuildError> {
+        let env = Wishes::from_env()?;
+        Ok(Wishes {
+            schedtrace: env.schedtrace.or(self.schedtrace),
+            leaks: env.leaks || self.leak_report,
+            ..env
+        })
+    }
+
+    /// Runs in virtual time, in an order that `seed` alone decides: see
+    /// [`crate::simulation`]. There is one P then.
+    #[must_use]
+    pub fn virtual_time(mut self, seed: u64) -> Builder {
+        self.virtual_time = Some(seed);
+        self
+    }
+
     /// Starts the runtime's first threads.
     ///
     /// # Errors
     /// A value out of range, or no descriptor or thread to be had.
     pub fn build(self) -> Result<Runtime, BuildError> {
         let procs = match self.max_procs {
+            None | Some(1) if self.virtual_time.is_some() => 1,
+            Some(n) if self.virtual_time.is_some() => return Err(BuildError::VirtualProcs(n)),
             Some(n) if (1..=MOST_PROCS).contains(&n) => n,
             Some(n) => return Err(BuildError::MaxProcs(n)),
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
         };
-        let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK);
-        if !STACK_SIZES.contains(&stack_size) {
-            return Err(BuildError::StackSize(stack_size));
-        }
+        let sizes = self.sizes(procs)?;
+        let wishes = self.wishes()?;
         crate::coro::install();
-        let shared = Shared::new(
-            procs,
-            stack_size,
-            self.max_goroutines,
-            Netpoll::new(self.stack),
-        )?;
+        let simulation = self.virtual_time.map(Simulation::new);
+        let shared = Shared::new(sizes, Netpoll::new(self.stack), simulation)?;
+        shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        runtime.shared.start_sysmon()?;
+        if self.virtual_time.is_none() {
+            runtime.shared.start_sysmon()?;
+        }
         Ok(runtime)
+    }
+
+    fn sizes(&self, procs: usize) -> Result<Sizes, BuildError> {
+        let stack = self.stack_size.unwrap_or(DEFAULT_STACK);
+        if !STACK_SIZES.contains(&stack) {
+            return Err(BuildError::StackSize(stack));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let limit = self.procs_limit.unwrap_or_else(|| cores().max(8));
+        if limit > MOST_PROCS {
+            return Err(BuildError::MaxProcs(limit));
+        }
+        let threads = self.max_threads.unwrap_or(MOST_THREADS);
+        if threads < 2 {
+            return Err(BuildError::MaxThreads(threads));
+        }
+        Ok(Sizes {
+            procs,
+            most_procs: limit.max(procs),
+            threads,
+            stack,
+            goroutines: self.max_goroutines,
+        })
     }
 }
 
@@ -177,11 +292,48 @@ impl Handle {
         Goroutine::new(Some(self.shared.clone()))
     }
 
-    /// The runtime's metrics.
+    /// Changes how many goroutines run at once, as Go's `runtime.GOMAXPROCS`,
+    /// without stopping anything: a P too many goes when the goroutine on it
+    /// comes back to the scheduler. Returns what it was. [`crate::num_procs`]
+    /// tells what it is.
+    ///
+    /// # Errors
+    /// A number beyond what the runtime was built for
+    /// ([`Builder::procs_limit`]), or 0.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        let limit = match self.shared.simulation {
+            Some(_) => 1,
+            None => self.shared.ps.len() / 2,
+        };
+        if !(1..=limit).contains(&n) {
+            return Err(ProcsError { asked: n, limit });
+        }
+        Ok(self.shared.set_procs(n))
+    }
+
+    /// As [`Runtime::metrics`].
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        collect(&self.shared)
+        metrics::pairs(&self.shared)
+    }
+
+    /// As [`Runtime::read_metrics`].
+    pub fn read_metrics(&self) -> Vec<Metric> {
+        metrics::read(&self.shared)
+    }
+
+    /// As [`Runtime::long_runs`].
+    pub fn long_runs(&self) -> Vec<LongRun> {
+        self.shared.long_runs.list()
+    }
+
+    /// As [`Runtime::dump`].
+    pub fn dump(&self, most: usize) -> String {
+        crate::dump::dump(&self.shared, most)
     }
 }
+
+/// Goroutines that a report of a shutdown lists.
+pub(crate) const SHUTDOWN_DUMP: usize = 100;
 
 /// What [`Runtime::shutdown`] left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,7 +342,7 @@ pub struct ShutdownReport {
     /// Goroutines that did not end by the deadline. What is on their stacks is
     /// never dropped.
     pub leaked: usize,
-    /// A line for each of them, a hundred at most.
+    /// The first hundred of them, as [`Runtime::dump`] lists them.
     pub leaked_goroutines: String,
     /// Threads that were still in a goroutine or in `blocking`.
     pub stuck_threads: usize,
@@ -206,7 +358,8 @@ impl Runtime {
     /// goroutines go on after that.
     ///
     /// # Errors
-    /// The payload of its panic.
+    /// The payload of its panic; in virtual time a
+    /// [`Deadlock`](crate::simulation::Deadlock) when that ended its wait.
     #[track_caller]
     pub fn run<T: Send + 'static>(
         &self,
@@ -215,9 +368,17 @@ impl Runtime {
         let name = Some("main".into());
         // Counted before it can end: see `check_deadlock`.
         self.shared.in_run.fetch_add(1, Ordering::SeqCst);
-        let result = spawn::go_in(&self.shared, name, Location::caller(), main).join();
+        let shared = Arc::downgrade(&self.shared);
+        let attended = move || {
+            let _attendance = shared.upgrade().and_then(|shared| shared.attend());
+            main()
+        };
+        let result = spawn::go_in(&self.shared, name, Location::caller(), attended).outcome();
         self.shared.in_run.fetch_sub(1, Ordering::SeqCst);
-        result
+        match self.simulation().and_then(Simulation::deadlock) {
+            Some(list) => Err(Box::new(Deadlock(list))),
+            None => result,
+        }
     }
 
     /// As [`crate::go`], from any thread.
@@ -241,6 +402,10 @@ impl Runtime {
         Goroutine::new(Some(self.shared.clone()))
     }
 
+    pub(crate) fn simulation(&self) -> Option<&Simulation> {
+        self.shared.simulation.as_ref()
+    }
+
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
         Handle {
@@ -248,14 +413,39 @@ impl Runtime {
         }
     }
 
-    /// Name and value of each of the runtime's metrics.
-    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        collect(&self.shared)
+    /// As [`Handle::set_max_procs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
+        self.handle().set_max_procs(n)
     }
 
-    /// A line for each goroutine, a hundred at most.
-    pub fn dump(&self) -> String {
-        crate::dump::dump(&self.shared)
+    /// Short names and values of what the runtime counts, for tables.
+    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
+        metrics::pairs(&self.shared)
+    }
+
+    /// What the runtime counts, under the names of Go's `runtime/metrics` and
+    /// with its meanings.
+    pub fn read_metrics(&self) -> Vec<Metric> {
+        metrics::read(&self.shared)
+    }
+
+    /// The goroutines that kept their threads for more than 10 ms at a time, by
+    /// where they were started; the worst first, 64 at most.
+    pub fn long_runs(&self) -> Vec<LongRun> {
+        self.shared.long_runs.list()
+    }
+
+    /// The goroutines, by number, in the form of Go's dumps: `most` of them,
+    /// and how many more there are. Each with its state or what it waits for,
+    /// how many minutes, the thread that it is bound to, its name, the
+    /// connection that it waits for, and where it was started.
+    ///
+    /// May be called from any thread, also when the scheduler is stuck.
+    pub fn dump(&self, most: usize) -> String {
+        crate::dump::dump(&self.shared, most)
     }
 
     /// Ends the waits of all goroutines with `Cancelled`, waits until they and
@@ -264,11 +454,20 @@ impl Runtime {
         self.stop(deadline)
     }
 
+    fn report_leaks(&self) {
+        if self.shared.see.wishes().leaks
+            && let Some(report) = crate::dump::left(&self.shared)
+        {
+            eprint!("{report}");
+        }
+    }
+
     fn stop(&self, deadline: Duration) -> ShutdownReport {
         let until = clock::now() + deadline;
+        self.report_leaks();
         self.shared.cancel();
         self.shared.wait_ended(until);
-        let leaked_goroutines = crate::dump::dump(&self.shared);
+        let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
         let leaked = self.shared.registry.len();
         self.shared.exit();
         ShutdownReport {
@@ -289,36 +488,7 @@ impl Drop for Runtime {
 
 /// Metrics of the calling goroutine's runtime; none outside of one.
 pub fn metrics() -> Vec<(&'static str, u64)> {
-    sched::current_runtime().map_or_else(Vec::new, |shared| collect(&shared))
-}
-
-fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
-    let number = |n: usize| n as u64;
-    let sum = |f: fn(&crate::p::P) -> &AtomicU64| -> u64 {
-        shared.ps.iter().map(|p| f(p).load(Ordering::Relaxed)).sum()
-    };
-    let live = shared.live();
-    let in_phase = |phase| number(live.iter().filter(|g| g.state.phase() == phase).count());
-    vec![
-        ("goroutines_created", shared.created()),
-        ("goroutines_ended", shared.created() - number(live.len())),
-        ("goroutines_live", number(live.len())),
-        ("goroutines_runnable", in_phase(Phase::Runnable)),
-        ("goroutines_running", in_phase(Phase::Running)),
-        ("goroutines_parked", in_phase(Phase::Parked)),
-        ("goroutines_bound_parked", number(shared.bound())),
-        ("procs", number(shared.procs())),
-        ("threads", number(shared.m_count())),
-        (
-            "threads_blocking",
-            number(shared.in_blocking.load(Ordering::Relaxed)),
-        ),
-        ("global_queue", number(shared.global.len())),
-        ("steals", sum(|p| &p.steals)),
-        ("parks", sum(|p| &p.parks)),
-        ("polls", sum(|p| &p.polls)),
-        ("handoffs", sum(|p| &p.handoffs)),
-    ]
+    sched::current_runtime().map_or_else(Vec::new, |shared| metrics::pairs(&shared))
 }
 
 #[cfg(all(test, not(loom)))]

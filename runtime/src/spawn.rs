@@ -123,7 +123,7 @@ impl End {
         drop(inner);
         self.finished.store(true, Ordering::Release);
         if let Some(waiter) = waiter {
-            waiter.unpark();
+            waiter.into_unparked();
         }
     }
 
@@ -164,6 +164,13 @@ impl<T: 'static> JoinHandle<T> {
     /// # Errors
     /// The payload, as from [`std::thread::JoinHandle::join`].
     pub fn join(self) -> std::thread::Result<T> {
+        let outside = m::with_local(|local| local.is_none());
+        let _attendance = outside.then(|| self.g.shared.attend_from_outside());
+        self.outcome()
+    }
+
+    /// As [`JoinHandle::join`]; does not keep a virtual clock going.
+    pub(crate) fn outcome(self) -> std::thread::Result<T> {
         loop {
             if let Some(result) = self.result_or_wait() {
                 return result;

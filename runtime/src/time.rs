@@ -4,11 +4,23 @@ use std::time::Duration;
 
 use wirepath_driver::{Nanos, clock};
 
+use crate::m;
 use crate::park::{WaitReason, Wake, park};
 
-/// The time now.
+/// The time now: the calling goroutine's runtime may be in virtual time, which
+/// has a clock of its own. A plain thread gets the real one.
 pub fn now() -> Nanos {
-    clock::now()
+    m::with_local(|local| local.map_or_else(clock::now, |local| local.shared.now()))
+}
+
+/// A goroutine that blocks its thread waited until `at`: in virtual time it is
+/// as late now.
+pub(crate) fn reached(at: Nanos) {
+    m::with_local(|local| {
+        if let Some(simulation) = local.and_then(|local| local.shared.simulation.as_ref()) {
+            simulation.reach(at);
+        }
+    });
 }
 
 /// Waits for `duration`. On a plain thread it blocks the thread.

@@ -13,7 +13,8 @@ use wirepath_runtime::{
 };
 
 fn runtime(procs: usize) -> Runtime {
-    Runtime::builder().max_procs(procs).build().unwrap()
+    let builder = Runtime::builder().max_procs(procs).procs_limit(8);
+    builder.build().unwrap()
 }
 
 fn metric(runtime: &Runtime, name: &str) -> u64 {
@@ -117,6 +118,28 @@ fn yielding_steps_do_not_starve_bound_goroutines_or_the_global_queue() {
     other.join().unwrap();
     stop.store(true, Ordering::Release);
     busy.join().unwrap();
+}
+
+/// Starts a goroutine that starts the next, until told to stop.
+fn chain(stop: Arc<AtomicBool>) {
+    if !stop.load(Ordering::Acquire) {
+        go(move || chain(stop));
+    }
+}
+
+#[test]
+fn a_chain_of_starts_inherits_one_time_slice() {
+    let rt = runtime(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let starts = stop.clone();
+    // Each start goes to `runnext`, before all others.
+    rt.go(move || chain(starts));
+    let other = rt.steps(0, |n| {
+        *n += 1;
+        if *n == 100 { Next::Done } else { Next::Yield }
+    });
+    other.join().unwrap();
+    stop.store(true, Ordering::Release);
 }
 
 #[test]
@@ -309,6 +332,81 @@ fn blocking_lets_others_run() {
 }
 
 #[test]
+fn with_all_threads_taken_goroutines_wait_for_one() {
+    let rt = Runtime::builder()
+        .max_procs(1)
+        .max_threads(2)
+        .build()
+        .unwrap();
+    let (tx, rx) = std::sync::mpsc::channel::<()>();
+    let rx = Arc::new(Mutex::new(rx));
+    let blocked: Vec<_> = (0..2)
+        .map(|_| {
+            let rx = rx.clone();
+            rt.go(move || blocking(|| rx.lock().unwrap().recv().unwrap()))
+        })
+        .collect();
+    wait_until("both to block", || metric(&rt, "threads_blocking") == 2);
+    let waits = rt.go(|| 5);
+    tx.send(()).unwrap();
+    assert_eq!(waits.join().unwrap(), 5);
+    tx.send(()).unwrap();
+    for one in blocked {
+        one.join().unwrap();
+    }
+    assert_eq!(metric(&rt, "threads"), 2);
+    let error = Runtime::builder().max_threads(1).build().unwrap_err();
+    assert!(error.to_string().starts_with("1 threads are too few"));
+}
+
+/// The most goroutines that run at once in a hundred steps from now.
+fn most_at_once(steps: &AtomicUsize, most: &AtomicUsize) -> usize {
+    most.store(0, Ordering::SeqCst);
+    let start = steps.load(Ordering::SeqCst);
+    wait_until("steps", || steps.load(Ordering::SeqCst) > start + 100);
+    most.load(Ordering::SeqCst)
+}
+
+#[test]
+fn the_number_of_ps_changes_under_load() {
+    let rt = runtime(1);
+    let [running, most, count] = [0; 3].map(|n| Arc::new(AtomicUsize::new(n)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..20)
+        .map(|_| {
+            let (running, most) = (running.clone(), most.clone());
+            let (count, stop) = (count.clone(), stop.clone());
+            rt.steps((), move |()| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::yield_now();
+                running.fetch_sub(1, Ordering::SeqCst);
+                count.fetch_add(1, Ordering::SeqCst);
+                if stop.load(Ordering::Relaxed) {
+                    Next::Done
+                } else {
+                    Next::Yield
+                }
+            })
+        })
+        .collect();
+    let mut before = 1;
+    for procs in [4, 1, 2, 8, 3, 1] {
+        assert_eq!(rt.set_max_procs(procs), Ok(before));
+        let what = format!("{procs} at once");
+        wait_until(&what, || most_at_once(&count, &most) == procs);
+        before = procs;
+    }
+    for wrong in [0, 9] {
+        let error = rt.set_max_procs(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("from 1 to 8 P's, not {wrong}")));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
+
+#[test]
 fn sysmon_runs_free_goroutines_past_a_stuck_one() {
     let rt = runtime(1);
     let free = Arc::new(AtomicBool::new(false));
@@ -417,9 +515,13 @@ fn a_deadlock_is_told_and_ends_the_process() {
             stderr.starts_with("fatal error: all goroutines are asleep - deadlock!\n"),
             "{stderr}"
         );
-        for line in ["goroutine 1 (main) [chan ", "goroutine 2 (other) [chan "] {
-            assert!(stderr.contains(line), "{stderr}");
+        let lines = stderr.lines().filter(|l| l.starts_with("goroutine "));
+        for (line, (number, name)) in lines.zip([(1, "main"), (2, "other")]) {
+            let state = format!("goroutine {number} [chan ");
+            assert!(line.starts_with(&state), "{stderr}");
+            assert!(line.ends_with(&format!("]: {name}")), "{stderr}");
         }
+        assert_eq!(stderr.matches("created at ").count(), 2, "{stderr}");
         assert!(out.stdout.is_empty());
     }
 }

@@ -8,13 +8,14 @@
 mod overflow;
 mod pool;
 mod stack;
+#[cfg(all(test, not(loom)))]
+mod thread_local_tests;
 
 use std::convert::Infallible;
 use std::mem::ManuallyDrop;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use crate::Next;
 use crate::g::G;
 
 pub(crate) use overflow::{AltStack, install};
@@ -23,9 +24,10 @@ use stack::Slot;
 pub(crate) use stack::high_water;
 
 /// Why a fiber came back.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Out {
-    /// The step ended; the fiber is idle.
-    Step(Next),
+    /// The step ended, and left in its G what it wants next; the fiber is idle.
+    Step,
     /// The goroutine wants to be parked, in the middle of a step.
     Park,
     /// The goroutine lets others run, in the middle of a step.
@@ -39,8 +41,11 @@ struct Job(*const G);
 
 type Co = Coroutine<Job, Out, Infallible, Slot>;
 
-/// A stack and the root loop on it.
-pub(crate) struct Fiber {
+/// A stack and the root loop on it. In a box, since it moves to its goroutine
+/// and back at each park.
+pub(crate) struct Fiber(Box<Inner>);
+
+struct Inner {
     co: ManuallyDrop<Co>,
     bounds: (usize, usize),
     /// No goroutine's code is on the stack.
@@ -80,28 +85,28 @@ impl Fiber {
             loop {
                 // SAFETY: the job's G outlives the step (see Job), and this is
                 // the fiber that was resumed for it.
-                let next = unsafe { (*job.0).run_body(Suspender(yielder)) };
-                job = yielder.suspend(Out::Step(next));
+                unsafe { (*job.0).run_body(Suspender(yielder)) };
+                job = yielder.suspend(Out::Step);
             }
         });
-        Fiber {
+        Fiber(Box::new(Inner {
             co: ManuallyDrop::new(co),
             bounds,
             idle: true,
-        }
+        }))
     }
 
     /// The stack's lowest usable address and the one above its highest.
     pub(crate) fn bounds(&self) -> (usize, usize) {
-        self.bounds
+        self.0.bounds
     }
 
     /// Runs `g` until its step ends or it wants to wait.
     pub(crate) fn resume(&mut self, g: &G) -> Out {
-        self.idle = false;
-        match self.co.resume(Job(g)) {
+        self.0.idle = false;
+        match self.0.co.resume(Job(g)) {
             CoroutineResult::Yield(out) => {
-                self.idle = matches!(out, Out::Step(_));
+                self.0.idle = out == Out::Step;
                 out
             }
             CoroutineResult::Return(never) => match never {},
@@ -109,16 +114,20 @@ impl Fiber {
     }
 
     /// The slot of an idle fiber. What is on its stack is no longer needed.
-    fn into_slot(mut self) -> Slot {
-        debug_assert!(self.idle);
-        // SAFETY: the fiber is idle, and not used again after this.
-        let slot = unsafe { self.take_slot() };
-        std::mem::forget(self);
+    fn into_slot(self) -> Slot {
+        let mut inner = self.0;
+        debug_assert!(inner.idle);
+        // SAFETY: the fiber is idle.
+        let slot = unsafe { inner.take_slot() };
+        // Nothing is left for the drop.
+        inner.idle = false;
         slot
     }
+}
 
+impl Inner {
     /// # Safety
-    /// The fiber is idle, and neither used nor dropped after this.
+    /// The fiber is idle, and neither used nor dropped as idle after this.
     unsafe fn take_slot(&mut self) -> Slot {
         // SAFETY: an idle fiber's stack holds the root loop alone (or not even
         // that), and nothing in its frame needs to be dropped, nor in the
@@ -131,7 +140,7 @@ impl Fiber {
     }
 }
 
-impl Drop for Fiber {
+impl Drop for Inner {
     fn drop(&mut self) {
         if self.idle {
             // SAFETY: it is idle, and dropped now.

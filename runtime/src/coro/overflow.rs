@@ -96,7 +96,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     if let Some(running) = m::running() {
         let (low, high) = running.stack;
         if (low - GUARD..low).contains(&address) {
-            overflowed(&running, high - low);
+            // SAFETY: the kernel gives a valid context.
+            overflowed(&running, high - low, unsafe { interrupted(context) });
         }
         if REPORTER.load(Ordering::Relaxed) == this_thread() {
             cut_short();
@@ -127,7 +128,7 @@ fn cut_short() -> ! {
 
 /// Tells what happened, and after that, where: only the first is sure to come
 /// out. The first thread that comes here ends the process.
-fn overflowed(running: &m::Running, size: usize) -> ! {
+fn overflowed(running: &m::Running, size: usize, at: Option<usize>) -> ! {
     let me = this_thread();
     match REPORTER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => report(running, size),
@@ -145,37 +146,59 @@ fn overflowed(running: &m::Running, size: usize) -> ! {
         libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
         libc::alarm(PATIENCE);
     }
-    backtrace();
+    backtrace(at);
     // SAFETY: always.
     unsafe { libc::abort() }
 }
 
-/// Prints the stack of the code that was interrupted: first its addresses, then
-/// their names.
-fn backtrace() {
+/// The address of the instruction that faulted, where it is known how to find
+/// it.
+///
+/// # Safety
+/// `context` is what the handler was given.
+unsafe fn interrupted(context: *mut libc::c_void) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it is a ucontext_t, as SA_SIGINFO promises.
+    return unsafe {
+        let context = &*context.cast::<libc::ucontext_t>();
+        Some(context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize)
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
+/// Prints the stack of the code that was interrupted at `at`: first its
+/// addresses, then their names.
+fn backtrace(at: Option<usize>) {
     let mut frames = [std::ptr::null_mut(); FRAMES];
     let mut number = 0;
     // SAFETY: the crate's lock is left alone, whose holder may be who was
     // interrupted; this thread alone reports.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
+            if at == Some(frame.ip().addr()) {
+                // Those before are the handler's.
+                number = 0;
+            }
             if number < FRAMES {
                 frames[number] = frame.ip();
             }
             number += 1;
-            number < FRAMES
+            // A few more, in which the interrupted one may still come.
+            number < FRAMES + 8
         });
     }
+    let frames = &frames[..number.min(FRAMES)];
     put(b"backtrace, its last calls first:\n");
-    for ip in &frames[..number.min(FRAMES)] {
+    for ip in frames {
         put_address(ip.addr());
     }
     put(b"\n");
-    for (i, ip) in frames[..number.min(FRAMES)].iter().enumerate() {
+    for (i, ip) in frames.iter().enumerate() {
         // SAFETY: as above.
         unsafe { backtrace::resolve_unsynchronized(*ip, |symbol| put_symbol(i, symbol)) };
     }
-    if number == FRAMES {
+    if number > FRAMES {
         put(b"  and so on\n");
     }
 }

@@ -149,7 +149,8 @@ impl Pool {
 impl Warm {
     /// Has `shared` look after the idle fibers of `stacks`.
     pub(crate) fn watch(self, stacks: &Arc<Stacks>, shared: &Shared) {
-        if self.0 {
+        // In virtual time the clock would jump for it.
+        if self.0 && shared.simulation.is_none() {
             set_timer(stacks, shared, crate::time::now() + IDLE);
         }
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 use wirepath_stack::syscall::ListenOptions;
 use wirepath_stack::{Errno, Fd, Stack};
 
@@ -49,7 +49,7 @@ impl TcpListener {
     ) -> io::Result<TcpListener> {
         let rt = runtime()?;
         let stack = rt.netpoll.stack()?;
-        let now = clock::now();
+        let now = crate::time::now();
         let fds = stack.listen(addr.into(), options)?;
         let desc = rt.netpoll.open(&fds, true).inspect_err(|_| {
             close_all(stack, &fds, now);
@@ -138,7 +138,7 @@ impl TcpListener {
     /// do later calls. Closing again does nothing.
     pub fn close(&self) {
         if self.desc.close() {
-            close_all(self.stack(), &self.fds, clock::now());
+            close_all(self.stack(), &self.fds, crate::time::now());
             self.rt.netpoll.release(&self.desc);
             for fd in &self.fds {
                 self.rt.mark_dirty(fd.shard());

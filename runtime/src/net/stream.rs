@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 use wirepath_stack::{Errno, Fd, Stack, syscall};
 
 use super::runtime;
@@ -49,13 +49,16 @@ impl TcpStream {
         remote: impl Into<SocketAddr>,
         timeout: Duration,
     ) -> io::Result<TcpStream> {
-        TcpStream::dial(remote.into(), Some(clock::now() + timeout))
+        TcpStream::dial(remote.into(), Some(crate::time::now() + timeout))
     }
 
     fn dial(remote: SocketAddr, deadline: Option<Nanos>) -> io::Result<TcpStream> {
         let rt = runtime()?;
         let shard = rt.netpoll.dial_shard();
-        let fd = rt.netpoll.stack()?.connect(shard, remote, clock::now())?;
+        let fd = rt
+            .netpoll
+            .stack()?
+            .connect(shard, remote, crate::time::now())?;
         let stream = TcpStream::adopt(rt, fd)?;
         stream.mark_dirty();
         stream.set_write_deadline(deadline);
@@ -68,7 +71,7 @@ impl TcpStream {
 
     /// Makes a stream of a connection of the stack.
     pub(super) fn adopt(rt: Arc<Shared>, fd: Fd) -> io::Result<TcpStream> {
-        let now = clock::now();
+        let now = crate::time::now();
         let desc = rt.netpoll.open(&[fd], false).inspect_err(|_| {
             // Nobody can use it. It fails only for an fd that is gone.
             let _ = rt.netpoll.stack().map(|stack| stack.abort(fd, now));
@@ -171,7 +174,7 @@ impl TcpStream {
             Shutdown::Write => syscall::Shutdown::Write,
             Shutdown::Both => syscall::Shutdown::Both,
         };
-        self.unless_closed(|stack| stack.shutdown(self.fd, how, clock::now()))?;
+        self.unless_closed(|stack| stack.shutdown(self.fd, how, crate::time::now()))?;
         self.mark_dirty();
         Ok(())
     }
@@ -191,7 +194,7 @@ impl TcpStream {
     fn end(&self, how: fn(&Stack, Fd, Nanos) -> Result<(), Errno>) {
         if self.desc.close() {
             // It fails only for an fd that is gone, which is what is wanted.
-            let _ = how(self.stack(), self.fd, clock::now());
+            let _ = how(self.stack(), self.fd, crate::time::now());
             self.rt.netpoll.release(&self.desc);
             self.mark_dirty();
         }
@@ -281,7 +284,7 @@ impl Write for &TcpStream {
 
     /// Sends what is written now, instead of when the goroutine next waits.
     fn flush(&mut self) -> io::Result<()> {
-        self.rt.netpoll.flush(self.fd.shard(), clock::now());
+        self.rt.netpoll.flush(self.fd.shard(), crate::time::now());
         Ok(())
     }
 }

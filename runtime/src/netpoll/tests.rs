@@ -205,12 +205,12 @@ fn a_close_is_seen_by_who_comes_after_it() {
 #[test]
 fn a_deadline_ends_a_wait() {
     let (_netpoll, desc) = open();
-    let set = clock::now();
+    let set = crate::time::now();
     let deadline = set + Duration::from_millis(30);
     desc.set_deadline(Dir::Read, Some(deadline));
     let reader = blocked(&desc, Dir::Read);
     let start = Instant::now();
-    while clock::now() < deadline {
+    while crate::time::now() < deadline {
         assert!(start.elapsed().as_secs() < 20, "the clock stands");
         thread::yield_now();
     }
@@ -224,7 +224,7 @@ fn a_deadline_ends_a_wait() {
 #[test]
 fn a_passed_deadline_holds_until_it_is_set_anew() {
     let (_netpoll, desc) = open();
-    let now = clock::now();
+    let now = crate::time::now();
     desc.set_deadline(Dir::Write, Some(now));
     let ready = || desc.attempt(Dir::Write, |_| Ok(())).map_err(|e| e.kind());
     assert_eq!(ready(), Err(ErrorKind::TimedOut));
@@ -240,7 +240,7 @@ fn a_passed_deadline_holds_until_it_is_set_anew() {
 #[test]
 fn a_timer_of_the_slot_s_former_user_wakes_nobody() {
     let (netpoll, old) = open();
-    let now = clock::now();
+    let now = crate::time::now();
     old.set_deadline(Dir::Read, after(now, 10));
     assert!(old.close());
     netpoll.release(&old);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use crate::g::G;
 use crate::m::Local;
@@ -62,7 +62,7 @@ impl Local {
     fn busy(&self, p: &P) -> Option<Arc<G>> {
         let tick = p.tick.load(Ordering::Relaxed);
         if tick.is_multiple_of(TIMER_TICK) && p.timers.next() != Nanos::MAX {
-            self.fire_timers(p, clock::now());
+            self.fire_timers(p, self.shared.now());
         }
         if p.since_poll.load(Ordering::Relaxed) >= POLL_TICK {
             self.flush();
@@ -110,7 +110,7 @@ impl Local {
             return Some(g);
         }
         self.flush();
-        if self.fire_timers(p, clock::now()) | self.poll(p) {
+        if self.fire_timers(p, self.shared.now()) | self.poll(p) {
             self.progress.set(true);
             return self.own(p, 0);
         }
@@ -120,7 +120,7 @@ impl Local {
         self.steal(p)
     }
 
-    fn fire_timers(&self, p: &P, now: Nanos) -> bool {
+    pub(super) fn fire_timers(&self, p: &P, now: Nanos) -> bool {
         if p.timers.next() > now {
             return false;
         }
@@ -136,14 +136,14 @@ impl Local {
         let Some(p) = self.p() else { return };
         let mut now = None;
         p.take_dirty(|shard| {
-            let now = *now.get_or_insert_with(clock::now);
+            let now = *now.get_or_insert_with(|| self.shared.now());
             self.shared.netpoll.flush(shard, now);
         });
     }
 
     /// Polls the P's shards, or all of them after a sleep. True: frames came
     /// or goroutines were woken.
-    fn poll(&self, p: &P) -> bool {
+    pub(super) fn poll(&self, p: &P) -> bool {
         p.since_poll.store(0, Ordering::Relaxed);
         let shards = self.shared.netpoll.shards();
         if shards == 0 {
@@ -156,7 +156,7 @@ impl Local {
         } else {
             return false;
         };
-        let now = clock::now();
+        let now = self.shared.now();
         count(&p.polls);
         let mut woken = self.woken.take();
         let mut any = false;
@@ -179,7 +179,7 @@ impl Local {
 
     /// Takes half of another P's queue, or fires its late timers.
     fn steal(&self, p: &P) -> Option<Arc<G>> {
-        let ps = &self.shared.ps;
+        let ps = self.shared.used_ps();
         if ps.len() == 1 || !self.start_spinning() {
             return None;
         }
@@ -192,7 +192,7 @@ impl Local {
                 if victim.id == p.id {
                     continue;
                 }
-                if last && self.fire_timers(victim, clock::now()) {
+                if last && self.fire_timers(victim, self.shared.now()) {
                     self.progress.set(true);
                     return self.own(p, 0);
                 }

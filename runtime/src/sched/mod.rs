@@ -9,7 +9,9 @@
 //!   [`census`]: what decides whether to.
 //! * [`admit`]: whether one more goroutine may be started.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
-//! * [`sysmon`]: the watcher.
+//! * [`sysmon`], [`watch`]: the watcher, and what it sees.
+//! * [`view`]: what others may see of all this.
+//! * [`simulated`]: all of that in virtual time.
 //!
 //! # Lock order
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
@@ -23,10 +25,13 @@ mod idle;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
+pub(crate) mod simulated;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
+pub(crate) mod view;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -35,18 +40,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
+use crate::coarse::Coarse;
 use crate::coro::Stacks;
 use crate::g::{Birth, Body, FREE, G};
+use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
 use crate::p::P;
 use crate::park::Parker;
+use crate::see::See;
 use crate::timer::TimerTarget;
 
 use census::Census;
 pub use idle::blocking;
 use idle::{Idle, Sleeper};
 use registry::Registry;
+use simulated::Simulation;
 
 /// The global queue.
 #[derive(Default)]
@@ -88,6 +97,42 @@ impl Global {
         rest.into_iter().for_each(each);
         Some(first)
     }
+
+    /// Takes the goroutine at `index`, if there are so many.
+    fn take_at(&self, index: usize) -> Option<Arc<G>> {
+        let mut queue = self.lock();
+        let g = queue.remove(index);
+        self.len.store(queue.len(), Ordering::SeqCst);
+        g
+    }
+}
+
+/// How many of everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// P's at first.
+    pub(crate) procs: usize,
+    /// P's at most.
+    pub(crate) most_procs: usize,
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// Bytes of a stack.
+    pub(crate) stack: usize,
+    /// Goroutines at most, if that is limited.
+    pub(crate) goroutines: Option<usize>,
+}
+
+#[cfg(all(test, not(loom)))]
+impl Sizes {
+    pub(crate) fn of(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            most_procs: 8,
+            threads: 100,
+            stack: 1 << 16,
+            goroutines: None,
+        }
+    }
 }
 
 /// What the M's of a runtime share.
@@ -96,8 +141,11 @@ pub(crate) struct Shared {
     pub(crate) netpoll: Netpoll,
     /// This, for threads that it starts.
     me: Weak<Shared>,
-    /// P's that count; as many again are there for compensation.
-    procs: usize,
+    /// P's that count; those beyond are for compensation. Changed under `idle`.
+    procs: AtomicUsize,
+    /// P's that were ever used; changed under `idle`.
+    ps_used: AtomicUsize,
+    most_threads: usize,
     /// How many goroutines may live, if that is limited.
     limit: Option<admit::Limit>,
     pub(crate) ps: Box<[P]>,
@@ -129,6 +177,14 @@ pub(crate) struct Shared {
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
+    /// The time, to a second or so.
+    pub(crate) coarse: Coarse,
+    /// What sysmon found to hold others up.
+    pub(crate) long_runs: LongRuns,
+    /// What is printed for people, and when.
+    pub(crate) see: See,
+    /// Of a runtime in virtual time.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 /// The runtime that was made last, for plain threads that use what belongs to
@@ -205,31 +261,33 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
 
 impl Shared {
     pub(crate) fn new(
-        procs: usize,
-        stack_size: usize,
-        max_goroutines: Option<usize>,
+        sizes: Sizes,
         netpoll: Netpoll,
+        simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
         let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
-            .map(|_| AtomicU64::new(clock::now().0))
+            .map(|_| AtomicU64::new(start.0))
             .collect();
         let shared = Arc::new_cyclic(|me| Shared {
             netpoll,
             me: me.clone(),
-            procs,
-            limit: max_goroutines.map(admit::Limit::new),
-            ps: (0..2 * procs).map(P::new).collect(),
+            procs: AtomicUsize::new(sizes.procs),
+            ps_used: AtomicUsize::new(0),
+            most_threads: sizes.threads,
+            ps: (0..2 * sizes.most_procs).map(P::new).collect(),
             global: Global::default(),
-            stacks: Stacks::new(stack_size),
+            limit: sizes.goroutines.map(admit::Limit::new),
+            stacks: Stacks::new(sizes.stack),
             sized_stacks: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
             dead: recycle::Dead::default(),
             next_id: AtomicU64::new(1),
-            idle: Mutex::new(Idle::new(procs)),
-            census: Census::new(procs),
+            idle: Mutex::new(Idle::new(sizes)),
+            census: Census::new(sizes.procs),
             polled: AtomicBool::new(false),
             wanting: AtomicUsize::new(0),
             in_blocking: AtomicUsize::new(0),
@@ -241,6 +299,10 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
+            coarse: Coarse::new(),
+            long_runs: LongRuns::default(),
+            see: See::default(),
+            simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
         Ok(shared)
@@ -312,9 +374,14 @@ impl Shared {
         self.ms.read().unwrap_or_else(PoisonError::into_inner)[index].clone()
     }
 
-    /// How many P's the runtime was made with.
+    /// How many P's run goroutines, those that compensate not counted.
     pub(crate) fn procs(&self) -> usize {
-        self.procs
+        self.procs.load(Ordering::Relaxed)
+    }
+
+    /// The P's that were ever used: work can be nowhere else.
+    pub(crate) fn used_ps(&self) -> &[P] {
+        &self.ps[..self.ps_used.load(Ordering::Acquire)]
     }
 
     /// Goroutines suspended in the middle of a step.
@@ -331,6 +398,7 @@ impl Shared {
     /// Queues a runnable goroutine. True: another M could help.
     fn enqueue(&self, local: Option<&Local>, g: Arc<G>, next: bool) -> bool {
         let home = g.home();
+        g.note_runnable();
         if home == FREE {
             match local.and_then(Local::p) {
                 Some(p) if next => p.queue.push_next(g, |half| self.global.extend(half)),
@@ -342,13 +410,9 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => {
-                local.m.bound.fetch_sub(1, Ordering::Relaxed);
-                local.inbox.borrow_mut().push_back(g);
-            }
+            Some(local) if local.m.index == home => local.push_bound(g),
             _ => {
                 let m = self.m(home);
-                m.bound.fetch_sub(1, Ordering::Relaxed);
                 m.post(g);
                 if m.status() == Status::Idle {
                     self.want_p(&m);
@@ -367,7 +431,7 @@ impl Shared {
             p.map(|p| p.mark_dirty(shard)).is_some()
         });
         if !marked {
-            self.netpoll.flush(shard, clock::now());
+            self.netpoll.flush(shard, self.now());
             self.events_moved();
         }
     }

@@ -13,6 +13,7 @@ use super::Shared;
 use super::state::Phase;
 use crate::g::G;
 use crate::m::{self, Local};
+use crate::p::count;
 
 /// Goroutines that end on an M between two sweeps.
 const SWEEP: usize = 64;
@@ -70,6 +71,7 @@ impl Local {
     pub(crate) fn finished(&self, g: Arc<G>) {
         self.dismiss(&g);
         g.state.finish();
+        count(&self.m.ended);
         let mut ended = self.ended.borrow_mut();
         ended.push(g);
         if ended.len() == SWEEP {

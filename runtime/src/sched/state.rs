@@ -29,6 +29,13 @@ impl Mark {
     pub(crate) const EXPIRED: Mark = Mark(8);
     /// The runtime shuts down. This one stays.
     pub(crate) const CANCELLED: Mark = Mark(16);
+    /// Nothing.
+    pub(crate) const NONE: Mark = Mark(0);
+
+    /// What either says.
+    pub(crate) fn and(self, other: Mark) -> Mark {
+        Mark(self.0 | other.0)
+    }
 
     /// Whether all of `other` is in this.
     pub(crate) fn has(self, other: Mark) -> bool {
@@ -86,14 +93,25 @@ impl State {
         }
     }
 
-    /// From a queue to an M.
-    pub(crate) fn start(&self) {
-        let old = self.0.fetch_add(RUNNING - RUNNABLE, Ordering::AcqRel);
+    /// From a queue to an M. Takes the marks, as [`State::take`] does.
+    #[must_use]
+    pub(crate) fn start(&self) -> Mark {
+        let old = self.0.swap(RUNNING, Ordering::AcqRel);
         debug_assert_eq!(old & PHASE, RUNNABLE, "started from a queue");
+        let told = Mark(old & !PHASE);
+        if told.has(Mark::CANCELLED) {
+            self.0.fetch_or(Mark::CANCELLED.0, Ordering::AcqRel);
+        }
+        told
     }
 
-    /// Takes the marks, but for the cancellation, which stays.
+    /// Takes the marks, but for the cancellation, which stays. Called by the
+    /// goroutine while it runs.
     pub(crate) fn take(&self) -> Mark {
+        // Mostly there are none, and a look costs less than a change.
+        if self.0.load(Ordering::Acquire) & !PHASE == 0 {
+            return Mark::NONE;
+        }
         let keep = PHASE | Mark::CANCELLED.0;
         Mark(self.0.fetch_and(keep, Ordering::AcqRel) & !PHASE)
     }
@@ -125,7 +143,7 @@ mod tests {
     fn marks_keep_a_goroutine_from_parking() {
         for mark in [Mark::TOKEN, Mark::EXPIRED, Mark::CANCELLED] {
             let state = State::new();
-            state.start();
+            assert_eq!(state.start(), Mark::NONE);
             assert!(!state.wake(mark), "running: nothing to queue");
             assert!(!state.commit_park());
             assert!(state.take().has(mark));
@@ -134,14 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_outlives_a_yield() {
+    fn a_start_takes_the_marks_but_for_the_cancellation() {
         let state = State::new();
-        state.start();
-        assert!(!state.wake(Mark::TOKEN));
-        state.requeue();
-        state.start();
+        assert!(state.start() == Mark::NONE && state.commit_park());
+        assert!(state.wake(Mark::TOKEN));
+        assert!(!state.wake(Mark::CANCELLED));
+        let both = Mark::TOKEN.and(Mark::CANCELLED);
+        assert_eq!(state.start(), both);
+        assert_eq!(state.take(), Mark::CANCELLED);
         assert!(!state.commit_park());
-        assert!(state.take().has(Mark::TOKEN));
     }
 }
 
@@ -154,7 +173,7 @@ mod loom_tests {
     fn loom_park_and_ready_queue_it_exactly_once() {
         loom::model(|| {
             let state = Arc::new(State::new());
-            state.start();
+            assert_eq!(state.start(), Mark::NONE);
             let wakers = [Mark::TOKEN, Mark::EXPIRED].map(|mark| {
                 let state = state.clone();
                 loom::thread::spawn(move || state.wake(mark))
@@ -165,10 +184,8 @@ mod loom_tests {
                 .map(|w| usize::from(w.join().unwrap()))
                 .sum();
             assert_eq!(queued, usize::from(parked), "queued once if it parked");
-            if parked {
-                state.start();
-            }
-            let told = state.take();
+            let told = if parked { state.start() } else { Mark::NONE };
+            let told = told.and(state.take());
             assert!(told.has(Mark::TOKEN) && told.has(Mark::EXPIRED));
         });
     }

@@ -8,14 +8,14 @@ use std::time::Duration;
 use wirepath_driver::clock;
 
 use super::state::Phase;
-use super::{Shared, unpark_batch};
+use super::{Shared, Sizes, unpark_batch};
 use crate::Next;
 use crate::netpoll::Netpoll;
 use crate::park::Parker;
 use crate::spawn::{go_in, steps_in};
 
 fn start(procs: usize) -> Arc<Shared> {
-    let shared = Shared::new(procs, 1 << 16, None, Netpoll::new(None)).unwrap();
+    let shared = Shared::new(Sizes::of(procs), Netpoll::new(None), None).unwrap();
     shared.start_first().unwrap();
     shared.start_sysmon().unwrap();
     shared
@@ -81,10 +81,10 @@ fn a_spare_p_retires_when_the_stuck_goroutine_returns() {
         }
     });
     wait_until("a spare P", || runs.load(Ordering::Relaxed) > 0);
-    assert!(shared.spares_left().is_empty());
+    assert_eq!(shared.in_use(), 1);
     release.store(true, Ordering::Release);
     handle.join().unwrap();
-    wait_until("it to retire", || shared.spares_left().len() == 1);
+    wait_until("it to retire", || shared.in_use() == 0);
     let before = runs.load(Ordering::Relaxed);
     wait_until("the work to go on", || {
         runs.load(Ordering::Relaxed) > before
@@ -109,11 +109,7 @@ fn a_batch_wakes_goroutines_of_several_runtimes() {
     let mut batch = Vec::new();
     for shared in &both {
         wait_until("the park and the sleep", || {
-            shared.all_idle()
-                && shared
-                    .live()
-                    .iter()
-                    .all(|g| g.state.phase() == Phase::Parked)
+            shared.all_idle() && shared.registry.all(|g| g.state.phase() == Phase::Parked)
         });
         batch.extend(shared.live().into_iter().map(Parker::G));
     }

@@ -101,6 +101,7 @@ fn runtime(number: u8, addr: IpAddr, queue: Box<dyn Queue>) -> Runtime {
     builder.build().unwrap()
 }
 
+#[allow(dead_code, reason = "not every test that uses the lab waits so")]
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
