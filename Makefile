@@ -77,6 +77,10 @@ bench: deps-bench build ## Compare with Go, side by side (root)
 bench-goroutines: ## Compare goroutines with Go's, side by side
 	benches/goroutines
 
+.PHONY: bench-spin
+bench-spin: deps-bench build ## Quick requests beside handlers that compute (root)
+	benches/spin
+
 .PHONY: callgrind
 callgrind: deps-bench build ## Count the instructions of a request (root)
 	benches/callgrind

@@ -98,6 +98,8 @@ pub(crate) struct G {
     told: Cell<Mark>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
+    /// Its next step is its end: it was cancelled.
+    doomed: Cell<bool>,
     /// What its last step wants next.
     next: Cell<Next>,
     /// How its code switches away; set by the fiber when it starts to run it.
@@ -105,7 +107,7 @@ pub(crate) struct G {
 }
 
 // SAFETY: the fields that are not Sync by themselves (`body`, `told`, `fiber`,
-// `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
+// `doomed`, `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
 // Running, until it moves it on; both moves are atomic, so one M's use happens
 // before the next one's. `body` is Send, so it may be used from one M after
 // another. `fiber` holds code in the middle of user frames, which need not be
@@ -142,6 +144,7 @@ impl G {
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
+            doomed: Cell::new(false),
             next: Cell::new(Next::Done),
             suspender: Cell::new(None),
         }
@@ -163,6 +166,7 @@ impl G {
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
         self.told.set(Mark::NONE);
+        self.doomed.set(false);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
     }
@@ -235,6 +239,10 @@ impl G {
     #[inline(never)]
     pub(crate) unsafe fn run_body(&self, suspender: Suspender) {
         self.suspender.set(Some(suspender));
+        if self.doomed.replace(false) {
+            // SAFETY: as the caller says.
+            unsafe { self.abandon_body(Box::new(crate::Cancelled)) };
+        }
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
         let body = unsafe { &mut *self.body.get() };
@@ -252,6 +260,15 @@ impl G {
     /// The caller is the M that runs this G.
     pub(crate) unsafe fn take_next(&self) -> Next {
         self.next.replace(Next::Done)
+    }
+
+    /// Makes its next step its end, on its own stack, where what it drops may
+    /// wait.
+    ///
+    /// # Safety
+    /// The caller is the M that runs this G.
+    pub(crate) unsafe fn doom(&self) {
+        self.doomed.set(true);
     }
 
     /// Ends the goroutine before its next step.

@@ -43,6 +43,7 @@ mod coarse;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
+mod future;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
 #[allow(unsafe_code, reason = "the value of a short lock")]
@@ -75,6 +76,7 @@ mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use future::block_on;
 pub use long_runs::LongRun;
 pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
@@ -85,8 +87,8 @@ pub use sched::blocking;
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
-    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_named, goroutine,
-    num_procs, stack_high_water, steps, yield_now,
+    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_locked, go_named,
+    goroutine, num_procs, stack_high_water, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{now, sleep};

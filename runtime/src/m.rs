@@ -43,11 +43,15 @@ pub(crate) enum Status {
     Idle,
     /// It is in `blocking`: it asks for a P itself when it is done.
     Blocking,
+    /// Its thread ends.
+    Gone,
 }
 
 /// An M.
 pub(crate) struct M {
     pub(crate) index: usize,
+    /// It runs one goroutine, and nothing else.
+    pub(crate) own: bool,
     status: AtomicU8,
     inbox: Mutex<VecDeque<Arc<G>>>,
     /// Goroutines in the inbox; changed under its lock.
@@ -85,9 +89,10 @@ pub(crate) enum Order {
 }
 
 impl M {
-    pub(crate) fn new(index: usize) -> M {
+    pub(crate) fn new(index: usize, own: bool) -> M {
         M {
             index,
+            own,
             status: AtomicU8::new(Status::Idle as u8),
             inbox: Mutex::default(),
             inbox_len: AtomicUsize::new(0),
@@ -124,7 +129,8 @@ impl M {
         match self.status.load(Ordering::SeqCst) {
             0 => Status::Running,
             1 => Status::Idle,
-            _ => Status::Blocking,
+            2 => Status::Blocking,
+            _ => Status::Gone,
         }
     }
 
@@ -258,6 +264,12 @@ pub(crate) fn current_g() -> Option<Arc<G>> {
 /// Parks the goroutine that calls. None: it counts as its thread.
 pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
     Some(current()?.park(reason, deadline))
+}
+
+/// Whether the goroutine that calls was woken and has not taken note yet: its
+/// next park returns at once.
+pub(crate) fn is_told() -> bool {
+    current().is_some_and(|g| g.state.is_told())
 }
 
 /// The number of the goroutine of that runtime which calls; 0 for a plain
@@ -442,11 +454,7 @@ impl Local {
                 self.stack.set(fiber.bounds());
                 self.switch_to(g, fiber);
             }
-            Err(error) => {
-                // SAFETY: as above; no code of it is on a stack.
-                unsafe { g.abandon_body(Box::new(SpawnError::Stack(error))) };
-                self.finished(g);
-            }
+            Err(error) => self.abandon(g, Box::new(SpawnError::Stack(error))),
         }
         self.current.set(std::ptr::null());
         self.m.current.store(0, Ordering::Relaxed);
@@ -461,10 +469,20 @@ impl Local {
         g.set_home(self.m.index);
         // A wake before a step is used up by the step.
         if told.has(Mark::CANCELLED) {
-            // SAFETY: this M has just started it; no code of it is on a stack.
-            unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+            // SAFETY: this M has just started it.
+            unsafe { g.doom() };
         }
         Ok(fiber)
+    }
+
+    /// Ends a goroutine that this M runs, and of which no code is on a stack.
+    /// What its end drops may wait, and blocks the thread then.
+    fn abandon(&self, g: Arc<G>, why: Box<dyn std::any::Any + Send>) {
+        let before = self.blocking.replace(true);
+        // SAFETY: as the caller says.
+        unsafe { g.abandon_body(why) };
+        self.blocking.set(before);
+        self.finished(g);
     }
 
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
@@ -525,9 +543,7 @@ impl Local {
                     Arm::Ready => return self.requeue(g),
                     Arm::Busy => {
                         let why = "another goroutine waits for this descriptor already";
-                        // SAFETY: this M runs the goroutine, between steps.
-                        unsafe { g.abandon_body(Box::new(why)) };
-                        return self.finished(g);
+                        return self.abandon(g, Box::new(why));
                     }
                 }
             }
@@ -575,6 +591,7 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
             Some(simulation) => local.run_while(|| local.find_simulated(simulation)),
         }
     }
+    local.unclaim_all();
     LOCAL.set(std::ptr::null());
     // Free goroutines that are left are dropped with the queues; bound ones
     // leak their stacks.

@@ -133,7 +133,7 @@ pub(crate) fn pairs(shared: &Shared) -> Vec<(&'static str, u64)> {
         ("procs", view.procs as u64),
         ("procs_idle", view.idle_ps as u64),
         ("procs_spare_used", view.spares_used as u64),
-        ("threads", view.ms.len() as u64),
+        ("threads", view.threads() as u64),
         ("threads_idle", view.idle_ms as u64),
         ("threads_blocking", view.blocking() as u64),
         ("global_queue", view.global as u64),

@@ -109,7 +109,7 @@ fn summary(text: &mut String, view: &View) {
          runqueue={}",
         view.procs,
         view.idle_ps,
-        view.ms.len() + 1,
+        view.threads() + 1,
         view.spinning,
         view.idle_ms,
         view.global,

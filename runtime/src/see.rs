@@ -5,6 +5,9 @@
 //! | `WIREPATH_SCHEDTRACE=1000` | a line about the scheduler every so many milliseconds, as Go's `GODEBUG=schedtrace=1000` |
 //! | `WIREPATH_SCHEDDETAIL=1` | with it, also a line for each P, M and goroutine (Go's `scheddetail=1`) |
 //! | `WIREPATH_LEAKS=1` | when the runtime ends, the goroutines that are still there, by where they were started and what they wait for |
+//!
+//! A runtime in virtual time has no sysmon, and so prints no lines about its
+//! scheduler.
 
 use std::ffi::OsString;
 use std::sync::OnceLock;

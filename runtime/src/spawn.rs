@@ -19,7 +19,7 @@ use crate::sched::{self, Shared};
 use crate::word::Arm;
 
 pub use goroutine::{Goroutine, goroutine};
-use goroutine::{start, started};
+use goroutine::{How, start, started};
 
 /// What a step of [`steps`] wants next.
 pub enum Next {
@@ -74,6 +74,9 @@ pub enum SpawnError {
     /// The stack size asked for is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
+    /// The system gave no thread for one that is to have its own.
+    #[error("no thread for a goroutine of its own; see RLIMIT_NPROC and Builder::max_threads")]
+    Thread(#[source] std::io::Error),
     /// The caller is no goroutine, so it is not known in which runtime.
     #[error("not called from a goroutine; use the runtime's or a handle's `goroutine()`")]
     NoRuntime,
@@ -286,7 +289,14 @@ pub(crate) fn go_in<T: Send + 'static>(
     site: &'static Location<'static>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    started(start(shared, name, site, None, true, Once(Some(f))))
+    started(start(
+        shared,
+        name,
+        site,
+        How::default(),
+        true,
+        Once(Some(f)),
+    ))
 }
 
 #[track_caller]
@@ -298,7 +308,7 @@ pub(crate) fn steps_in<S: Send + 'static>(
     step: impl FnMut(&mut S) -> Next + Send + 'static,
 ) -> JoinHandle<()> {
     let body = Steps(Some((state, step)));
-    started(start(shared, name, site, None, false, body))
+    started(start(shared, name, site, How::default(), false, body))
 }
 
 /// Starts a goroutine that runs `f`.
@@ -371,4 +381,10 @@ pub fn num_procs() -> usize {
 /// whichever went deeper, unless its memory was given back between.
 pub fn stack_high_water() -> Option<usize> {
     m::running().map(|running| crate::coro::high_water(running.stack))
+}
+
+#[doc(hidden)]
+#[track_caller]
+pub fn go_locked<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    goroutine().own_thread().go(f)
 }

@@ -85,6 +85,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         builder = builder.max_procs(n.into());
     }
     let runtime = builder.build().map_err(|e| Failure::setup(&e))?;
+    signals::on_quit(runtime.handle())
+        .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     let server = make_server(options, &attachment)?;
     let served = {
         let server = server.clone();
@@ -246,6 +248,7 @@ fn counters(server: Option<&Server>, stack: &wirepath_stack::Stack) -> Value {
         "stack": device::object(|put| stats.each(put)),
         "queues": queues.collect::<Vec<_>>(),
         "runtime": device::named(runtime::metrics()),
+        "long_runs": site::long_runs(),
     })
 }
 

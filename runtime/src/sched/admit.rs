@@ -74,6 +74,14 @@ impl Shared {
         })
     }
 
+    /// What was admitted was not started, or has ended elsewhere than on an M.
+    pub(crate) fn dismiss(&self, stacks: Option<&Arc<Stacks>>, claimed: bool) {
+        self.limit.iter().for_each(Limit::leave);
+        if claimed {
+            stacks.unwrap_or(&self.stacks).unclaim(1);
+        }
+    }
+
     fn claim(&self, stacks: Option<&Arc<Stacks>>) -> io::Result<()> {
         if let Some(stacks) = stacks {
             return stacks.claim(1, 0);
@@ -109,6 +117,11 @@ impl Local {
             // Near the end: as far as it goes.
             Err(_) => stacks.claim(1, spare).map(|()| 1),
         }
+    }
+
+    /// Gives back what was claimed and not used, at the end of the thread.
+    pub(crate) fn unclaim_all(&self) {
+        self.shared.stacks.unclaim(self.claims.take());
     }
 
     /// A goroutine that was admitted has ended on this M.

@@ -44,6 +44,19 @@ impl Shared {
         }
     }
 
+    /// Forgets threads that have ended.
+    pub(super) fn reap_threads(&self) {
+        let mut threads = self.threads();
+        let before = threads.len();
+        threads.retain(|thread| !thread.is_finished());
+        let gone = before - threads.len();
+        drop(threads);
+        if gone > 0 {
+            // Each told of its end before it was finished.
+            *self.exited.lock().unwrap_or_else(PoisonError::into_inner) -= gone;
+        }
+    }
+
     /// A thread of the runtime ends.
     pub(super) fn note_exit(&self) {
         *self.exited.lock().unwrap_or_else(PoisonError::into_inner) += 1;
@@ -107,6 +120,7 @@ impl Shared {
         if !quiet || self.exiting() || !self.all_idle() {
             return false;
         }
+        self.reap_threads();
         // What costs least is asked first: with a million goroutines the last
         // look is the long one.
         self.live_count() > 0
@@ -154,6 +168,10 @@ mod tests {
             dump.contains("goroutine 1 [chan receive, bound to M"),
             "{dump}"
         );
+        let later = clock::now() + std::time::Duration::from_secs(185);
+        shared.coarse.set(later);
+        let dump = crate::dump::dump(&shared, 10);
+        assert!(dump.contains("[chan receive, 3 minutes, bound"), "{dump}");
         parker.unpark();
         waits.join().unwrap();
         assert!(!shared.is_deadlocked(ours), "nobody waits");

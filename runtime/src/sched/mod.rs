@@ -22,6 +22,7 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod own_thread;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
@@ -53,6 +54,7 @@ use crate::timer::TimerTarget;
 
 use census::Census;
 pub use idle::blocking;
+pub(crate) use idle::without_p;
 use idle::{Idle, Sleeper};
 use registry::Registry;
 use simulated::Simulation;
@@ -310,6 +312,13 @@ impl Shared {
 
     /// Registers and queues a new goroutine.
     pub(crate) fn start(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
+        let g = self.register(birth, body);
+        ready(g.clone());
+        g
+    }
+
+    /// Registers a new goroutine, which is runnable: the caller queues it.
+    fn register(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let g = match self.reuse_g() {
             Some(mut g) => {
@@ -324,7 +333,6 @@ impl Shared {
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
-        ready(g.clone());
         g
     }
 
@@ -390,9 +398,10 @@ impl Shared {
         ms.iter().map(|m| m.bound.load(Ordering::Relaxed)).sum()
     }
 
-    /// M's that were ever started.
+    /// M's that there are.
     pub(crate) fn m_count(&self) -> usize {
-        self.ms.read().unwrap_or_else(PoisonError::into_inner).len()
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().filter(|m| m.status() != Status::Gone).count()
     }
 
     /// Queues a runnable goroutine. True: another M could help.

@@ -74,6 +74,12 @@ pub(crate) struct Counts {
 }
 
 impl View {
+    /// Threads that run goroutines, or did.
+    pub(crate) fn threads(&self) -> usize {
+        let ms = self.ms.iter();
+        ms.filter(|m| m.status != Status::Gone).count()
+    }
+
     /// How the M's share of runnable goroutines comes to be waiting.
     pub(crate) fn bound_waiting(&self) -> usize {
         self.ms.iter().map(|m| m.ready).sum()

@@ -10,16 +10,23 @@ use crate::g::{Birth, Body};
 use crate::runtime::STACK_SIZES;
 use crate::sched::{self, Shared};
 
+/// How a goroutine is started, beside its name and site.
+#[derive(Clone, Copy, Default)]
+pub(super) struct How {
+    stack_size: Option<usize>,
+    own_thread: bool,
+}
+
 /// Starts a goroutine, whose body leaves a `T`.
 pub(super) fn start<T>(
     shared: &Arc<Shared>,
     name: Option<Arc<str>>,
     site: &'static Location<'static>,
-    stack_size: Option<usize>,
+    how: How,
     claimed: bool,
     body: impl Body + 'static,
 ) -> Result<JoinHandle<T>, SpawnError> {
-    let stacks = match stack_size {
+    let stacks = match how.stack_size {
         None => None,
         Some(size) if STACK_SIZES.contains(&size) => shared.stacks_of(size),
         Some(size) => return Err(SpawnError::StackSize(size)),
@@ -28,11 +35,20 @@ pub(super) fn start<T>(
     let birth = Birth {
         name,
         site,
-        stacks,
+        stacks: stacks.clone(),
         claimed,
     };
+    let g = if how.own_thread {
+        let started = shared.start_on_own_thread(birth, Box::new(body));
+        started.map_err(|error| {
+            shared.dismiss(stacks.as_ref(), claimed);
+            SpawnError::Thread(error)
+        })?
+    } else {
+        shared.start(birth, Box::new(body))
+    };
     Ok(JoinHandle {
-        g: shared.start(birth, Box::new(body)),
+        g,
         value: PhantomData,
     })
 }
@@ -56,14 +72,15 @@ pub(super) fn started<T>(result: Result<JoinHandle<T>, SpawnError>) -> JoinHandl
 pub struct Goroutine {
     shared: Option<Arc<Shared>>,
     name: Option<Arc<str>>,
-    stack_size: Option<usize>,
+    how: How,
 }
 
 impl std::fmt::Debug for Goroutine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Goroutine")
             .field("name", &self.name)
-            .field("stack_size", &self.stack_size)
+            .field("stack_size", &self.how.stack_size)
+            .field("own_thread", &self.how.own_thread)
             .finish_non_exhaustive()
     }
 }
@@ -104,17 +121,27 @@ impl Goroutine {
     /// of two; from 16 KiB to 1 GiB. Only what is touched costs memory, but
     /// address space is taken for all.
     pub fn stack_size(mut self, bytes: usize) -> Goroutine {
-        self.stack_size = Some(bytes);
+        self.how.stack_size = Some(bytes);
+        self
+    }
+
+    /// Gives it a thread to itself, which ends with it: for code that changes
+    /// its thread (namespaces, credentials, signal masks), or relies on the
+    /// thread's state, where Go has `runtime.LockOSThread`. What the goroutine
+    /// starts runs elsewhere.
+    pub fn own_thread(mut self) -> Goroutine {
+        self.how.own_thread = true;
         self
     }
 
     fn start<T>(
-        self,
+        mut self,
         site: &'static Location<'static>,
         claimed: bool,
         body: impl Body + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let start = |shared: &_| start(shared, self.name, site, self.stack_size, claimed, body);
+        self.how.own_thread &= claimed;
+        let start = |shared: &_| start(shared, self.name, site, self.how, claimed, body);
         match &self.shared {
             Some(shared) => start(shared),
             None => sched::with_runtime(|shared| shared.map(start))
@@ -143,7 +170,9 @@ impl Goroutine {
         self.start(Location::caller(), true, Once(Some(f)))
     }
 
-    /// Starts it to run `step` until that is done, as [`crate::steps`] does.
+    /// Starts it to run `step` until that is done, as [`crate::steps`] does. It
+    /// may move between steps: [`own_thread`](Goroutine::own_thread) is for
+    /// [`go`](Goroutine::go) alone.
     ///
     /// # Panics
     /// Where [`Goroutine::try_steps`] gives an error.

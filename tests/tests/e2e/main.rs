@@ -29,6 +29,7 @@ mod keep_alive;
 mod lab;
 mod ping;
 mod routes;
+mod seeing;
 mod shutdown;
 mod usage;
 mod vanishing;
