@@ -14,13 +14,15 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
+use crate::local::Locals;
+use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
@@ -33,6 +35,10 @@ pub(crate) const FREE: usize = usize::MAX;
 
 const NO_REASON: u8 = u8::MAX;
 
+/// One in so many runs of a goroutine is timed from runnable to running (Go's
+/// `gTrackingPeriod`). A power of two.
+const TRACKING_PERIOD: u8 = 8;
+
 /// What a goroutine does.
 pub(crate) trait Body: Send {
     /// Runs one step (all of it, for `go`), and leaves its result in `end` when
@@ -43,6 +49,36 @@ pub(crate) trait Body: Send {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
+/// The body of a goroutine that ended before it was anywhere.
+pub(crate) struct Ended;
+
+impl Body for Ended {
+    fn run(&mut self, _end: &End) -> Next {
+        Next::Done
+    }
+
+    fn abandon(&mut self, _why: Box<dyn std::any::Any + Send>, _end: &End) {}
+}
+
+/// The body of a goroutine that must not run on.
+struct Doomed {
+    body: Box<dyn Body>,
+    why: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Body for Doomed {
+    fn run(&mut self, end: &End) -> Next {
+        if let Some(why) = self.why.take() {
+            self.body.abandon(why, end);
+        }
+        Next::Done
+    }
+
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
+        self.body.abandon(why, end);
+    }
+}
+
 /// A goroutine.
 pub(crate) struct G {
     /// Its number, from 1.
@@ -51,12 +87,20 @@ pub(crate) struct G {
     pub(crate) name: Option<Arc<str>>,
     /// Where it was started.
     pub(crate) site: &'static Location<'static>,
+    /// The goroutine that started it; 0 when a plain thread did.
+    pub(crate) creator: u64,
     /// Its runtime.
     pub(crate) shared: Arc<Shared>,
     /// Where it is.
     pub(crate) state: State,
     home: AtomicUsize,
     reason: AtomicU8,
+    /// Its runs so far, as a byte; written by the M that runs it.
+    runs: AtomicU8,
+    /// When it began to wait, in seconds of the coarse clock.
+    waits_since: AtomicU32,
+    /// When it became runnable, in nanoseconds, if this run is timed; else 0.
+    runnable_at: AtomicU64,
     /// The number of the timer that counts.
     timer: AtomicU64,
     /// Its place in the registry.
@@ -66,6 +110,7 @@ pub(crate) struct G {
     pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
+    locals: OnceLock<Box<Locals>>,
     body: UnsafeCell<Option<Box<dyn Body>>>,
     /// Marks that were taken when it was started, and that it has not seen yet.
     told: Cell<Mark>,
@@ -101,15 +146,21 @@ impl G {
             id,
             name,
             site,
+            creator: crate::m::current_id_in(&shared),
             shared,
             state: State::new(),
             home: AtomicUsize::new(FREE),
             reason: AtomicU8::new(NO_REASON),
+            // So that goroutines that run once are sampled as well.
+            runs: AtomicU8::new(id as u8),
+            waits_since: AtomicU32::new(0),
+            runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
             place: AtomicU64::new(0),
             #[cfg(not(loom))]
             claim: crate::claim::Claim::new(),
             end: End::default(),
+            locals: OnceLock::new(),
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
@@ -130,12 +181,26 @@ impl G {
         self.id = id;
         self.name = name;
         self.site = site;
+        self.creator = crate::m::current_id_in(&self.shared);
+        *self.runs.get_mut() = id as u8;
+        *self.runnable_at.get_mut() = 0;
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.locals = OnceLock::new();
         self.told.set(Mark::NONE);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    /// Its goroutine-local values.
+    pub(crate) fn locals(&self) -> &Locals {
+        self.locals.get_or_init(Box::default)
+    }
+
+    /// As [`G::locals`], if it ever had any.
+    pub(crate) fn locals_if_any(&self) -> Option<&Locals> {
+        self.locals.get().map(|locals| &**locals)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -164,6 +229,39 @@ impl G {
 
     pub(crate) fn set_reason(&self, reason: WaitReason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
+        let now = self.shared.coarse.seconds();
+        self.waits_since.store(now, Ordering::Relaxed);
+    }
+
+    /// How long it waits already, if it does: right to a second or so.
+    pub(crate) fn waited_secs(&self) -> u32 {
+        let since = self.waits_since.load(Ordering::Relaxed);
+        self.shared.coarse.seconds().saturating_sub(since)
+    }
+
+    /// It is about to be put into a queue. Called by whoever made it runnable.
+    pub(crate) fn note_runnable(&self) {
+        if self
+            .runs
+            .load(Ordering::Relaxed)
+            .is_multiple_of(TRACKING_PERIOD)
+        {
+            self.runnable_at.store(clock::now().0, Ordering::Relaxed);
+        }
+    }
+
+    /// It starts to run. Called by the M that runs it.
+    pub(crate) fn note_running(&self, latencies: &Histogram) {
+        let runs = self.runs.load(Ordering::Relaxed);
+        self.runs.store(runs.wrapping_add(1), Ordering::Relaxed);
+        if !runs.is_multiple_of(TRACKING_PERIOD) {
+            return;
+        }
+        let at = self.runnable_at.load(Ordering::Relaxed);
+        if at != 0 {
+            self.runnable_at.store(0, Ordering::Relaxed);
+            latencies.record(clock::now().since(Nanos(at)));
+        }
     }
 
     /// Runs one step of the body.
@@ -192,15 +290,18 @@ impl G {
         self.next.replace(Next::Done)
     }
 
-    /// Ends the goroutine before its next step.
+    /// Has the goroutine end in place of its next step: what it holds is dropped
+    /// on its own stack, where that may wait.
     ///
     /// # Safety
-    /// As for [`G::run_body`].
-    pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
+    /// The caller is the M that runs this G, between steps.
+    pub(crate) unsafe fn doom(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
-        if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
-            body.abandon(why, &self.end);
-        }
+        let slot = unsafe { &mut *self.body.get() };
+        *slot = slot.take().map(|body| {
+            let why = Some(why);
+            Box::new(Doomed { body, why }) as Box<dyn Body>
+        });
     }
 
     /// Puts the suspended stack into the G.
@@ -308,5 +409,9 @@ impl TimerTarget for G {
         if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
             sched::ready(self);
         }
+    }
+
+    fn is_stale(&self, seq: u64) -> bool {
+        self.timer.load(Ordering::Relaxed) != seq
     }
 }

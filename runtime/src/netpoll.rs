@@ -35,6 +35,7 @@
 //! atomic. Nothing here parks while it holds a lock.
 
 mod deadline;
+mod describe;
 mod source;
 mod table;
 #[cfg(test)]
@@ -59,6 +60,7 @@ use crate::time::now;
 use crate::word::{Arm, WaitWord};
 
 use deadline::NEVER;
+pub(crate) use describe::{Patience, Waits};
 pub(crate) use source::{CallError, KernelFd, Source};
 use table::Slot;
 pub(crate) use table::Table;

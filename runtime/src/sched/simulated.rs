@@ -168,8 +168,10 @@ impl Simulation {
         waiter.as_ref().map(Parker::unpark).is_some()
     }
 
+    /// Draws nothing before the main goroutine runs: how often the M looks for
+    /// it until then is chance.
     fn wants_poll(&self) -> bool {
-        self.lock().below(POLL_CHANCE) == 0
+        self.is_attended() && self.lock().below(POLL_CHANCE) == 0
     }
 
     /// Goes on to `at`; if that has come already, a little further.
@@ -238,7 +240,7 @@ impl Shared {
 
     /// Goroutines wait for each other for ever: ends their waits.
     fn end_deadlock(&self, simulation: &Simulation) {
-        let list = crate::dump::dump(self);
+        let list = crate::dump::dump(self, super::end::DEADLOCK_DUMP);
         simulation.lock().deadlock.get_or_insert(list);
         self.cancel();
     }
