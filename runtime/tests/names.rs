@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use wirepath_driver::cable::{CableEnd, CableOptions, cable};
+use wirepath_runtime::chan::TryRecvError;
 use wirepath_runtime::net::{
-    ListenOptions, Network, TcpListener, TcpStream, UdpSocket, lookup_host, lookup_host_on,
+    ListenOptions, Network, TcpListener, TcpStream, UdpOptions, UdpSocket, lookup_host,
+    lookup_host_on,
 };
-use wirepath_runtime::{Runtime, Stack, clock};
+use wirepath_runtime::{Runtime, Stack, clock, now};
 use wirepath_stack::Config;
 
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 1));
@@ -345,4 +347,64 @@ fn the_kernel_finds_localhost_and_dials_it() {
             );
         })
         .unwrap();
+}
+
+/// A stack of the simulation whose link has one other station, which never
+/// answers a datagram.
+fn alone(seed: u64, test: impl FnOnce() + Send + 'static) -> Duration {
+    let (near, far) = cable(CableOptions::default()).unwrap();
+    let stack = |number: u8, end: CableEnd| {
+        let mac = format!("02:00:00:00:00:0{number}").parse().unwrap();
+        let addr = format!("10.7.0.{number}/24").parse().unwrap();
+        let mut config = Config::new(mac, vec![addr]);
+        config.name_servers = vec![(SERVER, 53).into()];
+        Stack::new(config, vec![Box::new(end)]).unwrap()
+    };
+    let (silent, stack) = (stack(1, near), stack(2, far));
+    let any = (Ipv4Addr::UNSPECIFIED, 53).into();
+    silent.udp_bind(any, &UdpOptions::default()).unwrap();
+    let run = Runtime::builder().stack(stack).simulate(seed, move || {
+        let (done, ended) = wirepath_runtime::chan::channel::<()>(1);
+        let link = wirepath_runtime::go(move || {
+            while ended.try_recv().is_err_and(|e| e == TryRecvError::Empty) {
+                silent.poll(0, now(), 64, &mut Vec::new());
+                silent.flush(0, now());
+                wirepath_runtime::sleep(Duration::from_millis(10));
+            }
+        });
+        test();
+        drop(done);
+        link.join().unwrap();
+    });
+    run.unwrap().elapsed
+}
+
+#[test]
+fn waits_for_nobody_end_in_their_time() {
+    let elapsed = alone(1, || {
+        let start = now();
+        let failed = lookup_host("www.test").unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::TimedOut);
+        // 1, 2 and 4 seconds.
+        assert_eq!(now().since(start).as_secs(), 7);
+        let start = now();
+        let failed = TcpStream::connect_host("10.7.0.77:80").unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::HostUnreachable);
+        assert_eq!(now().since(start).as_secs(), 3);
+        let start = now();
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        socket
+            .connect(("10.7.0.78".parse::<IpAddr>().unwrap(), 9))
+            .unwrap();
+        socket.send(b"x").unwrap();
+        let failed = socket.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::HostUnreachable);
+        assert_eq!(now().since(start).as_secs(), 3);
+        let start = now();
+        socket.set_read_deadline(Some(start + Duration::from_secs(60)));
+        let failed = socket.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::TimedOut);
+        assert_eq!(now().since(start), Duration::from_secs(60));
+    });
+    assert_eq!(elapsed.as_secs(), 73);
 }
