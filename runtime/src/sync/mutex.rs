@@ -146,7 +146,7 @@ impl RawMutex {
         }
         let me = Parker::current();
         Some(match since {
-            None => waiting.push(me, None, Some(crate::time::now())),
+            None => waiting.push(me, Some(crate::time::now())),
             Some(_) => waiting.push_first(me, since),
         })
     }
