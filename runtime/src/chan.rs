@@ -125,6 +125,9 @@ impl<T> State<T> {
     fn take(&mut self, me: Me<'_>) -> Take<T> {
         if self.queue.is_empty() {
             let ended = self.closed || self.senders == 0;
+            if self.sending.is_empty() && !ended {
+                return Take::Empty;
+            }
             return match self.sending.pop_for(me, brought) {
                 Popped::Peer(sender, value) => Take::Value(value, Some(sender)),
                 Popped::Gone => Take::Gone,
@@ -137,6 +140,9 @@ impl<T> State<T> {
             return Take::Gone;
         }
         let value = self.queue.pop_front().expect("it is not empty");
+        if self.sending.is_empty() {
+            return Take::Value(value, None);
+        }
         let moved_up = self.sending.pop(brought).map(|(sender, last)| {
             self.queue.push_back(last);
             sender

@@ -61,12 +61,16 @@ struct Inside<T> {
 
 impl<T> Node<T> {
     pub(super) fn new() -> Node<T> {
+        Node::with(None, None, None)
+    }
+
+    fn with(parker: Option<Parker>, case: Option<usize>, value: Option<T>) -> Node<T> {
         Node {
             place: AtomicUsize::new(NEW),
             inside: UnsafeCell::new(Inside {
-                parker: None,
-                case: None,
-                value: None,
+                parker,
+                case,
+                value,
                 prev: ptr::null(),
                 next: ptr::null(),
             }),
@@ -76,26 +80,14 @@ impl<T> Node<T> {
     /// Enters the list as the last.
     ///
     /// # Safety
-    /// The node is in no list, and is neither moved nor dropped until it is out
-    /// of this one. The list is that of a channel that lives as long.
-    pub(super) unsafe fn push(
-        &self,
-        list: &mut List<T>,
-        parker: Parker,
-        case: Option<usize>,
-        value: Option<T>,
-    ) {
-        let inside = Inside {
-            parker: Some(parker),
-            case,
-            value,
-            prev: list.tail,
-            next: ptr::null(),
-        };
+    /// The node has its parker, is in no list, and is neither moved nor dropped
+    /// until it is out of this one. The list is that of a channel that lives as
+    /// long.
+    unsafe fn push(&self, list: &mut List<T>) {
         // SAFETY: a node in no list is its owner's, who calls; the tail is in
         // the list, so it is there, and the list is borrowed mutably.
         unsafe {
-            *self.inside.get() = inside;
+            (*self.inside.get()).prev = list.tail;
             match list.tail.as_ref() {
                 None => list.head = self,
                 Some(tail) => (*tail.inside.get()).next = self,
@@ -108,10 +100,14 @@ impl<T> Node<T> {
     /// Enters the list for a case of a select.
     pub(super) fn enter(&self, list: &mut List<T>, parker: Parker, case: usize, value: Option<T>) {
         assert!(!self.was_in(), "a case waits once");
-        // SAFETY: it is in no list. `select::wait`, through which alone a case
-        // is entered, borrows all cases, and their channels with them, until
-        // each has left its list.
-        unsafe { self.push(list, parker, Some(case), value) };
+        // SAFETY: it is in no list, so its inside is the caller's.
+        // `select::wait`, through which alone a case is entered, borrows all
+        // cases, and their channels with them, until each has left its list.
+        unsafe {
+            let inside = &mut *self.inside.get();
+            (inside.parker, inside.case, inside.value) = (Some(parker), Some(case), value);
+            self.push(list);
+        }
     }
 
     /// Whether it was ever in a list.
@@ -186,7 +182,7 @@ impl<T> List<T> {
         }
     }
 
-    #[cfg(all(test, not(loom)))]
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.head.is_null()
     }
@@ -312,10 +308,10 @@ pub(super) fn wait<T>(
     reason: WaitReason,
     deadline: Option<Nanos>,
 ) -> Ended<T> {
-    let node = Node::new();
+    let node = Node::with(Some(Parker::current()), None, value);
     // SAFETY: the node is in this frame, and both returns are after it was seen
     // to be out of the list; nothing in between unwinds.
-    unsafe { node.push(state.list(side), Parker::current(), None, value) };
+    unsafe { node.push(state.list(side)) };
     drop(state);
     loop {
         let woken = park(reason, deadline);

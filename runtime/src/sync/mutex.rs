@@ -15,6 +15,7 @@
 //! Rejected: spinning before the wait, as Go does: the holder is often bound to
 //! the thread that would spin.
 
+#[cfg(not(loom))]
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
