@@ -49,6 +49,36 @@ pub(crate) trait Body: Send {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
+/// The body of a goroutine that ended before it was anywhere.
+pub(crate) struct Ended;
+
+impl Body for Ended {
+    fn run(&mut self, _end: &End) -> Next {
+        Next::Done
+    }
+
+    fn abandon(&mut self, _why: Box<dyn std::any::Any + Send>, _end: &End) {}
+}
+
+/// The body of a goroutine that must not run on.
+struct Doomed {
+    body: Box<dyn Body>,
+    why: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Body for Doomed {
+    fn run(&mut self, end: &End) -> Next {
+        if let Some(why) = self.why.take() {
+            self.body.abandon(why, end);
+        }
+        Next::Done
+    }
+
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
+        self.body.abandon(why, end);
+    }
+}
+
 /// A goroutine.
 pub(crate) struct G {
     /// Its number, from 1.
@@ -260,15 +290,18 @@ impl G {
         self.next.replace(Next::Done)
     }
 
-    /// Ends the goroutine before its next step.
+    /// Has the goroutine end in place of its next step: what it holds is dropped
+    /// on its own stack, where that may wait.
     ///
     /// # Safety
-    /// As for [`G::run_body`].
-    pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
+    /// The caller is the M that runs this G, between steps.
+    pub(crate) unsafe fn doom(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
-        if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
-            body.abandon(why, &self.end);
-        }
+        let slot = unsafe { &mut *self.body.get() };
+        *slot = slot.take().map(|body| {
+            let why = Some(why);
+            Box::new(Doomed { body, why }) as Box<dyn Body>
+        });
     }
 
     /// Puts the suspended stack into the G.

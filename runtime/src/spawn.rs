@@ -95,6 +95,21 @@ impl End {
         }
     }
 
+    /// The goroutine will never run again: tells whoever joins it.
+    pub(crate) fn give_up(&self) {
+        let mut inner = self.lock();
+        let open = !inner.detached && inner.outcome.is_none();
+        if !open || self.finished.load(Ordering::Acquire) {
+            return;
+        }
+        inner.outcome = Some(Err(Box::new(Cancelled)));
+        let waiter = inner.waiter.take();
+        drop(inner);
+        if let Some(waiter) = waiter {
+            waiter.into_unparked();
+        }
+    }
+
     /// Lets go of the outcome, also of one that is still to come.
     fn detach(&self) {
         let mut inner = self.lock();
@@ -127,7 +142,8 @@ impl<T> std::fmt::Debug for JoinHandle<T> {
 
 impl<T: 'static> JoinHandle<T> {
     /// Waits for the goroutine's end: the value that it returned, or the
-    /// payload of its panic ([`Cancelled`] when its runtime ended it).
+    /// payload of its panic ([`Cancelled`] when its runtime ended it, or had
+    /// been shut down when it was started).
     ///
     /// # Errors
     /// The payload, as from [`std::thread::JoinHandle::join`].
