@@ -108,6 +108,20 @@ fn describe_socket(info: &SocketInfo) -> String {
             backlog,
             half_open,
         } => format!("tcp {local} LISTEN, accept-q {queued} of {backlog}, half-open {half_open}"),
+        SocketInfo::Udp {
+            local,
+            peer: None,
+            recv_queue,
+        } => format!("udp {local}, recv-q {recv_queue}"),
+        SocketInfo::Udp {
+            local,
+            peer: Some(peer),
+            recv_queue,
+        } => format!("udp {local} -> {peer}, recv-q {recv_queue}"),
+        SocketInfo::Lookup {
+            server: Some(server),
+        } => format!("lookup, asking {server}"),
+        SocketInfo::Lookup { server: None } => "lookup, answered".into(),
         _ => "a socket".into(),
     }
 }

@@ -10,12 +10,11 @@
 //! was done to it.
 
 use std::io;
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
-use crate::g::{Body, G};
+use crate::g::{Birth, Body, G};
 use crate::m::{Local, Status};
 
 impl Shared {
@@ -25,8 +24,7 @@ impl Shared {
     /// There is no thread to be had, or the runtime is in virtual time.
     pub(crate) fn start_on_own_thread(
         self: &Arc<Self>,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
+        birth: Birth,
         body: Box<dyn Body>,
     ) -> io::Result<Arc<G>> {
         if self.simulation.is_some() {
@@ -38,7 +36,7 @@ impl Shared {
             idle.own.push(m.clone());
             m
         };
-        let g = self.register(name, site, body);
+        let g = self.register(birth, body);
         g.set_home(m.index);
         m.post(g.clone());
         self.want_p(&m);
