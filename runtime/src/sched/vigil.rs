@@ -173,6 +173,9 @@ mod loom_tests {
     fn loom_vigil_a_timer_added_beside_is_seen_or_wakes() {
         beside_a_sleep(|rig| {
             rig.timer.store(SOON.0, Ordering::SeqCst);
+            // Both accesses are sequentially consistent, which loom knows of
+            // fences only.
+            fence(Ordering::SeqCst);
             if rig.vigil.is_past(SOON) {
                 rig.write();
             }
