@@ -23,6 +23,7 @@
 
 mod deadline;
 mod describe;
+mod sockets;
 mod table;
 #[cfg(test)]
 mod tests;
