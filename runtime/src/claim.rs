@@ -28,7 +28,12 @@ const HELD: usize = usize::MAX - 1;
 pub(crate) const GAVE_UP: usize = usize::MAX - 2;
 
 /// The word.
-pub(crate) struct Claim(AtomicUsize);
+pub(crate) struct Claim {
+    word: AtomicUsize,
+    /// Instead of the address, which the model must not depend on.
+    #[cfg(loom)]
+    order: usize,
+}
 
 /// Who takes a waiter.
 #[derive(Clone, Copy)]
@@ -83,24 +88,42 @@ impl Default for Claim {
 
 impl Claim {
     pub(crate) fn new() -> Claim {
-        Claim(AtomicUsize::new(GAVE_UP))
+        Claim {
+            word: AtomicUsize::new(GAVE_UP),
+            #[cfg(loom)]
+            order: {
+                static NEXT: std::sync::atomic::AtomicUsize =
+                    std::sync::atomic::AtomicUsize::new(0);
+                NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            },
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn order(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    #[cfg(loom)]
+    fn order(&self) -> usize {
+        self.order
     }
 
     /// A select of the owner begins to wait.
     pub(crate) fn open(&self) {
-        self.0.store(OPEN, Ordering::Relaxed);
+        self.word.store(OPEN, Ordering::Relaxed);
     }
 
     /// The case that was taken, [`GAVE_UP`] being none.
     pub(crate) fn won(&self) -> Option<usize> {
-        let seen = self.0.load(Ordering::Acquire);
+        let seen = self.word.load(Ordering::Acquire);
         (seen < HELD).then_some(seen)
     }
 
     fn swap_open(&self, to: usize) -> bool {
         loop {
             let swapped = self
-                .0
+                .word
                 .compare_exchange(OPEN, to, Ordering::AcqRel, Ordering::Acquire);
             match swapped {
                 Ok(_) => return true,
@@ -116,12 +139,12 @@ impl Claim {
     }
 
     fn put(&self, word: usize) {
-        self.0.store(word, Ordering::Release);
+        self.word.store(word, Ordering::Release);
     }
 
     #[cold]
     fn win_both(&self, mine: usize, peer: &Claim, case: usize) -> Both {
-        let (me, other) = (std::ptr::from_ref(self), std::ptr::from_ref(peer));
+        let (me, other) = (self.order(), peer.order());
         if me == other {
             return Both::Same;
         }

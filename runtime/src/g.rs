@@ -15,12 +15,13 @@
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
+use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
@@ -32,6 +33,10 @@ use crate::timer::TimerTarget;
 pub(crate) const FREE: usize = usize::MAX;
 
 const NO_REASON: u8 = u8::MAX;
+
+/// One in so many runs of a goroutine is timed from runnable to running (Go's
+/// `gTrackingPeriod`). A power of two.
+const TRACKING_PERIOD: u8 = 8;
 
 /// What a goroutine does.
 pub(crate) trait Body: Send {
@@ -51,12 +56,20 @@ pub(crate) struct G {
     pub(crate) name: Option<Arc<str>>,
     /// Where it was started.
     pub(crate) site: &'static Location<'static>,
+    /// The goroutine that started it; 0 when a plain thread did.
+    pub(crate) creator: u64,
     /// Its runtime.
     pub(crate) shared: Arc<Shared>,
     /// Where it is.
     pub(crate) state: State,
     home: AtomicUsize,
     reason: AtomicU8,
+    /// Its runs so far, as a byte; written by the M that runs it.
+    runs: AtomicU8,
+    /// When it began to wait, in seconds of the coarse clock.
+    waits_since: AtomicU32,
+    /// When it became runnable, in nanoseconds, if this run is timed; else 0.
+    runnable_at: AtomicU64,
     /// The number of the timer that counts.
     timer: AtomicU64,
     /// Its place in the registry.
@@ -101,10 +114,15 @@ impl G {
             id,
             name,
             site,
+            creator: crate::m::current_id_in(&shared),
             shared,
             state: State::new(),
             home: AtomicUsize::new(FREE),
             reason: AtomicU8::new(NO_REASON),
+            // So that goroutines that run once are sampled as well.
+            runs: AtomicU8::new(id as u8),
+            waits_since: AtomicU32::new(0),
+            runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
             place: AtomicU64::new(0),
             #[cfg(not(loom))]
@@ -130,6 +148,9 @@ impl G {
         self.id = id;
         self.name = name;
         self.site = site;
+        self.creator = crate::m::current_id_in(&self.shared);
+        *self.runs.get_mut() = id as u8;
+        *self.runnable_at.get_mut() = 0;
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
@@ -164,6 +185,39 @@ impl G {
 
     pub(crate) fn set_reason(&self, reason: WaitReason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
+        let now = self.shared.coarse.seconds();
+        self.waits_since.store(now, Ordering::Relaxed);
+    }
+
+    /// How long it waits already, if it does: right to a second or so.
+    pub(crate) fn waited_secs(&self) -> u32 {
+        let since = self.waits_since.load(Ordering::Relaxed);
+        self.shared.coarse.seconds().saturating_sub(since)
+    }
+
+    /// It is about to be put into a queue. Called by whoever made it runnable.
+    pub(crate) fn note_runnable(&self) {
+        if self
+            .runs
+            .load(Ordering::Relaxed)
+            .is_multiple_of(TRACKING_PERIOD)
+        {
+            self.runnable_at.store(clock::now().0, Ordering::Relaxed);
+        }
+    }
+
+    /// It starts to run. Called by the M that runs it.
+    pub(crate) fn note_running(&self, latencies: &Histogram) {
+        let runs = self.runs.load(Ordering::Relaxed);
+        self.runs.store(runs.wrapping_add(1), Ordering::Relaxed);
+        if !runs.is_multiple_of(TRACKING_PERIOD) {
+            return;
+        }
+        let at = self.runnable_at.load(Ordering::Relaxed);
+        if at != 0 {
+            self.runnable_at.store(0, Ordering::Relaxed);
+            latencies.record(clock::now().since(Nanos(at)));
+        }
     }
 
     /// Runs one step of the body.

@@ -39,6 +39,7 @@
 
 pub mod chan;
 mod claim;
+mod coarse;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
@@ -46,9 +47,13 @@ mod dump;
 mod g;
 #[allow(unsafe_code, reason = "the value of a short lock")]
 mod latch;
+mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
+mod metrics;
 mod model;
+#[cfg(doctest)]
+mod must_not_compile;
 pub mod net;
 mod netpoll;
 mod netpoll_epoll;
@@ -58,10 +63,12 @@ mod park;
 mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
+mod schedtrace;
+mod see;
 pub mod select;
 pub mod simulation;
 mod spawn;
-mod sync;
+pub mod sync;
 mod sync_shim;
 mod time;
 mod timer;
@@ -69,14 +76,17 @@ mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use long_runs::LongRun;
+pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
 pub use runtime::{
     BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
 };
 pub use sched::blocking;
+pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
-    Cancelled, JoinHandle, Next, current_id, go, go_named, num_procs, steps, yield_now,
+    Cancelled, JoinHandle, Next, current_id, go, go_locked, go_named, num_procs, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{now, sleep};

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use wirepath_driver::Nanos;
@@ -28,6 +28,7 @@ use crate::g::{FREE, G};
 use crate::p::{P, count};
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::Shared;
+use crate::sched::registry::Place;
 use crate::sched::state::Mark;
 use crate::word::Arm;
 
@@ -41,11 +42,15 @@ pub(crate) enum Status {
     Idle,
     /// It is in `blocking`: it asks for a P itself when it is done.
     Blocking,
+    /// Its thread ends.
+    Gone,
 }
 
 /// An M.
 pub(crate) struct M {
     pub(crate) index: usize,
+    /// It runs one goroutine, and nothing else.
+    pub(crate) own: bool,
     status: AtomicU8,
     inbox: Mutex<VecDeque<Arc<G>>>,
     /// Goroutines in the inbox; changed under its lock.
@@ -54,7 +59,22 @@ pub(crate) struct M {
     noted: Condvar,
     /// Goroutines suspended in the middle of a step here; written by the M.
     pub(crate) bound: AtomicUsize,
+    /// Its thread, as /proc names it; 0 before it runs.
+    pub(crate) tid: AtomicI32,
+    /// The P that it holds, or [`NO_P`]. For those who watch.
+    pub(crate) p: AtomicUsize,
+    /// The goroutine that it runs, or 0. For those who watch.
+    pub(crate) current: AtomicU64,
+    /// The place of that goroutine in the registry.
+    place: AtomicU64,
+    /// Goroutines that its thread itself readied. For those who watch.
+    ready: AtomicUsize,
+    /// Goroutines that ended here.
+    pub(crate) ended: AtomicU64,
 }
+
+/// `p` of an M without one.
+pub(crate) const NO_P: usize = usize::MAX;
 
 /// What a sleeping M is woken for.
 #[derive(Clone, Copy, Debug)]
@@ -68,23 +88,48 @@ pub(crate) enum Order {
 }
 
 impl M {
-    pub(crate) fn new(index: usize) -> M {
+    pub(crate) fn new(index: usize, own: bool) -> M {
         M {
             index,
+            own,
             status: AtomicU8::new(Status::Idle as u8),
             inbox: Mutex::default(),
             inbox_len: AtomicUsize::new(0),
             note: Mutex::new(None),
             noted: Condvar::new(),
             bound: AtomicUsize::new(0),
+            tid: AtomicI32::new(0),
+            p: AtomicUsize::new(NO_P),
+            current: AtomicU64::new(0),
+            place: AtomicU64::new(0),
+            ready: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
         }
+    }
+
+    /// Tells those who watch that it runs `g` now, and has `ready` others.
+    fn begin(&self, g: &G, ready: usize) {
+        self.place.store(g.place().to_bits(), Ordering::Relaxed);
+        self.current.store(g.id, Ordering::Relaxed);
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// The place of the goroutine that it runs, if it still does.
+    pub(crate) fn place(&self) -> Place {
+        Place::from_bits(self.place.load(Ordering::Relaxed))
+    }
+
+    /// Bound goroutines that are ready to run here.
+    pub(crate) fn bound_ready(&self) -> usize {
+        self.inbox_len.load(Ordering::Relaxed) + self.ready.load(Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> Status {
         match self.status.load(Ordering::SeqCst) {
             0 => Status::Running,
             1 => Status::Idle,
-            _ => Status::Blocking,
+            2 => Status::Blocking,
+            _ => Status::Gone,
         }
     }
 
@@ -218,6 +263,15 @@ pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Optio
     Some(current()?.park(reason, deadline))
 }
 
+/// The number of the goroutine of that runtime which calls; 0 for a plain
+/// thread, and for a goroutine of another runtime.
+pub(crate) fn current_id_in(shared: &Shared) -> u64 {
+    with_local(|local| {
+        let local = local.filter(|l| std::ptr::eq(&*l.shared, shared));
+        local.map_or(0, |l| l.m.current.load(Ordering::Relaxed))
+    })
+}
+
 /// What the overflow handler tells of the goroutine that runs.
 pub(crate) struct Running {
     pub(crate) id: u64,
@@ -277,11 +331,13 @@ impl Local {
     pub(crate) fn acquire(&self, p: usize) {
         debug_assert!(self.p.get().is_none());
         self.p.set(Some(p));
+        self.m.p.store(p, Ordering::Relaxed);
         self.m.set_status(Status::Running);
     }
 
     /// Gives the P up; the caller passes it on.
     pub(crate) fn release(&self) -> usize {
+        self.m.p.store(NO_P, Ordering::Relaxed);
         self.p.take().expect("an M that gives up its P has one")
     }
 
@@ -306,6 +362,13 @@ impl Local {
         if self.m.has_mail() {
             self.m.fetch(&mut self.inbox.borrow_mut());
         }
+    }
+
+    /// Queues a goroutine that is bound to this M and ready.
+    pub(crate) fn push_bound(&self, g: Arc<G>) {
+        let mut inbox = self.inbox.borrow_mut();
+        inbox.push_back(g);
+        self.m.ready.store(inbox.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn has_bound(&self) -> bool {
@@ -357,6 +420,8 @@ impl Local {
         let p = self.p().expect("goroutines run on a P");
         p.advance();
         let told = g.state.start();
+        g.note_running(&p.latencies);
+        self.m.begin(&g, self.inbox.borrow().len());
         self.current.set(Arc::as_ptr(&g));
         if trace::enabled() {
             trace_run(Actor {
@@ -388,6 +453,7 @@ impl Local {
         self.stack.set(fiber.bounds());
         self.switch_to(g, fiber);
         self.current.set(std::ptr::null());
+        self.m.current.store(0, Ordering::Relaxed);
         if trace::enabled() {
             trace::set_actor(Actor::default());
         }
@@ -421,7 +487,8 @@ impl Local {
                     unsafe { g.put_fiber(fiber) };
                     self.m.count_bound(1);
                     g.state.requeue();
-                    self.inbox.borrow_mut().push_back(g);
+                    g.note_runnable();
+                    self.push_bound(g);
                     return;
                 }
             }
@@ -467,6 +534,7 @@ impl Local {
     /// Puts a free goroutine that this M runs to the end of the queue.
     fn requeue(&self, g: Arc<G>) {
         g.state.requeue();
+        g.note_runnable();
         match self.p() {
             Some(p) => p.queue.push(g, |half| self.shared.global.extend(half)),
             None => self.shared.global.extend([g]),
@@ -497,6 +565,8 @@ fn out_of_stacks(error: &std::io::Error) -> ! {
 /// The life of an M's thread.
 pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
     crate::coro::overflow_this_thread();
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    m.tid.store(tid, Ordering::Relaxed);
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {

@@ -47,6 +47,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use fd::PollFd;
+pub(crate) use kernel::address;
 pub use listener::TcpListener;
 pub use socket::Network;
 pub use stream::TcpStream;

@@ -35,6 +35,7 @@
 //! atomic. Nothing here parks while it holds a lock.
 
 mod deadline;
+mod describe;
 mod side;
 mod source;
 mod table;
@@ -60,6 +61,7 @@ use crate::time::now;
 use crate::word::Arm;
 
 use deadline::NEVER;
+pub(crate) use describe::{Patience, Waits};
 use side::Side;
 pub(crate) use source::{CallError, KernelFd, Source};
 use table::Slot;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::g::G;
+use crate::metrics::Histogram;
 use crate::sched::run_queue::RunQueue;
 use crate::timer::Timers;
 
@@ -30,6 +31,8 @@ pub(crate) struct P {
     pub(crate) parks: AtomicU64,
     pub(crate) polls: AtomicU64,
     pub(crate) handoffs: AtomicU64,
+    /// From runnable to running, of those that ran here; written by the owner.
+    pub(crate) latencies: Histogram,
 }
 
 /// Adds one to a counter that only its owner writes.
@@ -51,6 +54,7 @@ impl P {
             parks: AtomicU64::new(0),
             polls: AtomicU64::new(0),
             handoffs: AtomicU64::new(0),
+            latencies: Histogram::new(),
         }
     }
 

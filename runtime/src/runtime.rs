@@ -4,17 +4,19 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wirepath_driver::clock;
 use wirepath_stack::Stack;
 
+use crate::long_runs::LongRun;
+use crate::metrics::{self, Metric};
 use crate::net::Network;
 use crate::netpoll::Netpoll;
 use crate::sched::simulated::Simulation;
-use crate::sched::state::Phase;
 use crate::sched::{self, Shared, Sizes};
+use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
 use crate::simulation::Deadlock;
 use crate::{JoinHandle, Next, spawn};
 
@@ -47,6 +49,15 @@ pub enum BuildError {
     /// The stack was chosen as the network, and there is none.
     #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
     NoStack,
+    /// `WIREPATH_SCHEDTRACE` is not a number of milliseconds from 1 to a day's.
+    #[error(
+        "{SCHEDTRACE_VAR}={0:?} is not a number of milliseconds from 1 to {MOST_SCHEDTRACE_MS}; \
+         unset it or mend it"
+    )]
+    BadSchedtrace(String),
+    /// A variable that is a switch is neither 0 nor 1: its name and value.
+    #[error("{0}={1:?} is neither 0 nor 1; unset it or mend it")]
+    BadSwitch(&'static str, String),
     /// A descriptor or a thread could not be had.
     #[error("the system refused a descriptor or a thread")]
     Io(#[from] io::Error),
@@ -74,6 +85,8 @@ pub struct Builder {
     stack: Option<Stack>,
     network: Option<Network>,
     stack_size: Option<usize>,
+    schedtrace: Option<Duration>,
+    leak_report: bool,
     virtual_time: Option<u64>,
 }
 
@@ -84,6 +97,8 @@ impl std::fmt::Debug for Builder {
             .field("stack", &self.stack.is_some())
             .field("network", &self.network)
             .field("stack_size", &self.stack_size)
+            .field("schedtrace", &self.schedtrace)
+            .field("leak_report", &self.leak_report)
             .field("virtual_time", &self.virtual_time)
             .finish()
     }
@@ -142,6 +157,33 @@ impl Builder {
         self
     }
 
+    /// Prints a line about the scheduler to stderr every so often, as
+    /// `WIREPATH_SCHEDTRACE` does, which goes before this; see
+    /// [`SCHEDTRACE_VAR`].
+    #[must_use]
+    pub fn schedtrace(mut self, period: Duration) -> Builder {
+        self.schedtrace = Some(period.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// Prints what goroutines are left when the runtime ends, before their
+    /// waits are ended, to stderr; as `WIREPATH_LEAKS=1` does.
+    #[must_use]
+    pub fn leak_report(mut self, wanted: bool) -> Builder {
+        self.leak_report = wanted;
+        self
+    }
+
+    /// What is to be printed.
+    fn wishes(&self) -> Result<Wishes, BuildError> {
+        let env = Wishes::from_env()?;
+        Ok(Wishes {
+            schedtrace: env.schedtrace.or(self.schedtrace),
+            leaks: env.leaks || self.leak_report,
+            ..env
+        })
+    }
+
     /// Runs in virtual time, in an order that `seed` alone decides: see
     /// [`crate::simulation`]. There is one P then.
     #[must_use]
@@ -163,9 +205,11 @@ impl Builder {
             None => default_procs(std::env::var_os(MAX_PROCS_VAR))?,
         };
         let sizes = self.sizes(procs)?;
+        let wishes = self.wishes()?;
         crate::coro::install();
         let simulation = self.virtual_time.map(Simulation::new);
         let shared = Shared::new(sizes, self.netpoll()?, simulation)?;
+        shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
         if runtime.shared.simulation.is_none() {
@@ -274,11 +318,29 @@ impl Handle {
         Ok(self.shared.set_procs(n))
     }
 
-    /// The runtime's metrics.
+    /// As [`Runtime::metrics`].
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        collect(&self.shared)
+        metrics::pairs(&self.shared)
+    }
+
+    /// As [`Runtime::read_metrics`].
+    pub fn read_metrics(&self) -> Vec<Metric> {
+        metrics::read(&self.shared)
+    }
+
+    /// As [`Runtime::long_runs`].
+    pub fn long_runs(&self) -> Vec<LongRun> {
+        self.shared.long_runs.list()
+    }
+
+    /// As [`Runtime::dump`].
+    pub fn dump(&self, most: usize) -> String {
+        crate::dump::dump(&self.shared, most)
     }
 }
+
+/// Goroutines that a report of a shutdown lists.
+pub(crate) const SHUTDOWN_DUMP: usize = 100;
 
 /// What [`Runtime::shutdown`] left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -287,7 +349,7 @@ pub struct ShutdownReport {
     /// Goroutines that did not end by the deadline. What is on their stacks is
     /// never dropped.
     pub leaked: usize,
-    /// A line for each of them, a hundred at most.
+    /// The first hundred of them, as [`Runtime::dump`] lists them.
     pub leaked_goroutines: String,
     /// Threads that were still in a goroutine or in `blocking`.
     pub stuck_threads: usize,
@@ -361,14 +423,31 @@ impl Runtime {
         self.handle().set_max_procs(n)
     }
 
-    /// Name and value of each of the runtime's metrics.
+    /// Short names and values of what the runtime counts, for tables.
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        collect(&self.shared)
+        metrics::pairs(&self.shared)
     }
 
-    /// A line for each goroutine, a hundred at most.
-    pub fn dump(&self) -> String {
-        crate::dump::dump(&self.shared)
+    /// What the runtime counts, under the names of Go's `runtime/metrics` and
+    /// with its meanings.
+    pub fn read_metrics(&self) -> Vec<Metric> {
+        metrics::read(&self.shared)
+    }
+
+    /// The goroutines that kept their threads for more than 10 ms at a time, by
+    /// where they were started; the worst first, 64 at most.
+    pub fn long_runs(&self) -> Vec<LongRun> {
+        self.shared.long_runs.list()
+    }
+
+    /// The goroutines, by number, in the form of Go's dumps: `most` of them,
+    /// and how many more there are. Each with its state or what it waits for,
+    /// how many minutes, the thread that it is bound to, its name, the
+    /// connection that it waits for, and where it was started.
+    ///
+    /// May be called from any thread, also when the scheduler is stuck.
+    pub fn dump(&self, most: usize) -> String {
+        crate::dump::dump(&self.shared, most)
     }
 
     /// Ends the waits of all goroutines with `Cancelled`, waits until they and
@@ -377,11 +456,20 @@ impl Runtime {
         self.stop(deadline)
     }
 
+    fn report_leaks(&self) {
+        if self.shared.see.wishes().leaks
+            && let Some(report) = crate::dump::left(&self.shared)
+        {
+            eprint!("{report}");
+        }
+    }
+
     fn stop(&self, deadline: Duration) -> ShutdownReport {
         let until = clock::now() + deadline;
+        self.report_leaks();
         self.shared.cancel();
         self.shared.wait_ended(until);
-        let leaked_goroutines = crate::dump::dump(&self.shared);
+        let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
         let leaked = self.shared.registry.len();
         self.shared.exit();
         ShutdownReport {
@@ -402,36 +490,7 @@ impl Drop for Runtime {
 
 /// Metrics of the calling goroutine's runtime; none outside of one.
 pub fn metrics() -> Vec<(&'static str, u64)> {
-    sched::current_runtime().map_or_else(Vec::new, |shared| collect(&shared))
-}
-
-fn collect(shared: &Shared) -> Vec<(&'static str, u64)> {
-    let number = |n: usize| n as u64;
-    let sum = |f: fn(&crate::p::P) -> &AtomicU64| -> u64 {
-        shared.ps.iter().map(|p| f(p).load(Ordering::Relaxed)).sum()
-    };
-    let live = shared.live();
-    let in_phase = |phase| number(live.iter().filter(|g| g.state.phase() == phase).count());
-    vec![
-        ("goroutines_created", shared.created()),
-        ("goroutines_ended", shared.created() - number(live.len())),
-        ("goroutines_live", number(live.len())),
-        ("goroutines_runnable", in_phase(Phase::Runnable)),
-        ("goroutines_running", in_phase(Phase::Running)),
-        ("goroutines_parked", in_phase(Phase::Parked)),
-        ("goroutines_bound", number(shared.bound())),
-        ("procs", number(shared.procs())),
-        ("threads", number(shared.m_count())),
-        (
-            "threads_blocking",
-            number(shared.in_blocking.load(Ordering::Relaxed)),
-        ),
-        ("global_queue", number(shared.global.len())),
-        ("steals", sum(|p| &p.steals)),
-        ("parks", sum(|p| &p.parks)),
-        ("polls", sum(|p| &p.polls)),
-        ("handoffs", sum(|p| &p.handoffs)),
-    ]
+    sched::current_runtime().map_or_else(Vec::new, |shared| metrics::pairs(&shared))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -145,7 +145,7 @@ impl Runtime {
     fn settled<T>(&self, value: T) -> Result<Simulated<T>, Failure> {
         let simulation = self.simulation().expect("built in virtual time");
         simulation.wait_for_rest();
-        let remain = self.dump();
+        let remain = self.dump(crate::runtime::SHUTDOWN_DUMP);
         if !remain.is_empty() {
             return Err(Failure::Remain(remain));
         }

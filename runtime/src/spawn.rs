@@ -314,3 +314,15 @@ pub fn current_id() -> Option<u64> {
 pub fn num_procs() -> usize {
     m::with_local(|local| local.map_or(0, |l| l.shared.procs()))
 }
+
+#[doc(hidden)]
+#[track_caller]
+pub fn go_locked<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let site = Location::caller();
+    here(|shared| JoinHandle {
+        g: shared
+            .start_on_own_thread(None, site, Box::new(Once(Some(f))))
+            .expect("a thread"),
+        value: PhantomData,
+    })
+}

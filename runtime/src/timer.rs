@@ -81,6 +81,12 @@ impl Timers {
         Nanos(self.next.load(Ordering::SeqCst))
     }
 
+    /// Entries, those that count no more among them.
+    pub(crate) fn len(&self) -> usize {
+        let heap = self.heap.lock().expect("nothing panics under this lock");
+        heap.len()
+    }
+
     pub(crate) fn add(&self, when: Nanos, seq: u64, target: Arc<dyn TimerTarget>) {
         let mut heap = self.heap.lock().expect("nothing panics under this lock");
         heap.push(Reverse(Entry { when, seq, target }));

@@ -65,6 +65,12 @@ impl WaitWord {
         WaitWord(AtomicUsize::new(EMPTY))
     }
 
+    /// Where the waiter that is announced lies in memory; for comparing only.
+    pub(crate) fn waiter_address(&self) -> Option<usize> {
+        let raw = self.0.load(Ordering::Relaxed);
+        (raw > READY).then_some(raw & !THREAD)
+    }
+
     fn swap_if(&self, from: usize, to: usize) -> Result<usize, usize> {
         self.0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)

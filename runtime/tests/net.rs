@@ -5,13 +5,13 @@ mod lab;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lab::{Lab, SERVER, wait_until};
 use wirepath_runtime::chan::{Receiver, channel};
 use wirepath_runtime::net::{ListenOptions, TcpListener, TcpStream};
-use wirepath_runtime::{Nanos, clock, go};
+use wirepath_runtime::{Nanos, Next, clock, go};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -90,6 +90,38 @@ fn an_echo_comes_back() {
             }
         },
     );
+}
+
+#[test]
+fn the_network_is_polled_while_goroutines_never_wait() {
+    let lab = Lab::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..10 {
+        let stop = stop.clone();
+        lab.server
+            .steps((), move |()| match stop.load(Ordering::Acquire) {
+                true => Next::Done,
+                false => Next::Yield,
+            });
+    }
+    let (ready, address) = channel(1);
+    lab.server.go(move || {
+        let (listener, addr) = listen();
+        ready.send(addr).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        io::copy(&mut &stream, &mut &stream).unwrap();
+    });
+    let client = lab.client.go(move || {
+        let mut stream = dial(&address);
+        for round in 0..20 {
+            stream.write_all(&[round]).unwrap();
+            let mut back = [0];
+            stream.read_exact(&mut back).unwrap();
+            assert_eq!(back, [round]);
+        }
+    });
+    client.join().unwrap();
+    stop.store(true, Ordering::Release);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use wirepath_runtime::chan::channel;
 use wirepath_runtime::{
-    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, now, num_procs, sleep, steps,
-    yield_now,
+    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, go_locked, now, num_procs,
+    sleep, steps, yield_now,
 };
 
 fn runtime(procs: usize) -> Runtime {
@@ -118,6 +119,100 @@ fn yielding_steps_do_not_starve_bound_goroutines_or_the_global_queue() {
     other.join().unwrap();
     stop.store(true, Ordering::Release);
     busy.join().unwrap();
+}
+
+#[test]
+fn a_goroutine_with_its_own_thread_shares_it_with_nobody() {
+    for procs in [1, 2] {
+        let rt = runtime(procs);
+        let threads = metric(&rt, "threads");
+        rt.run(|| {
+            let (there, received) = channel(0);
+            let (back, from_back) = channel(0);
+            let own = go_locked(move || {
+                let me = std::thread::current().id();
+                for value in received.iter() {
+                    assert_eq!(std::thread::current().id(), me);
+                    // What it starts runs elsewhere, also while it waits for it.
+                    let child = go(|| std::thread::current().id());
+                    assert_ne!(child.join().unwrap(), me);
+                    sleep(Duration::from_micros(100));
+                    yield_now();
+                    back.send((value, me)).unwrap();
+                }
+                me
+            });
+            let others: Vec<_> = (0..20)
+                .map(|_| {
+                    go(|| {
+                        for _ in 0..100 {
+                            yield_now();
+                        }
+                        std::thread::current().id()
+                    })
+                })
+                .collect();
+            for i in 0..50 {
+                there.send(i).unwrap();
+                let (value, thread) = from_back.recv().unwrap();
+                assert_eq!(value, i);
+                assert_ne!(thread, std::thread::current().id());
+            }
+            drop(there);
+            let own = own.join().unwrap();
+            for other in others {
+                assert_ne!(other.join().unwrap(), own);
+            }
+        })
+        .unwrap();
+        // Its thread ended with it; two more wait for work at most.
+        wait_until("the thread to end", || {
+            metric(&rt, "threads") <= threads + 2
+        });
+    }
+}
+
+#[test]
+fn threads_of_goroutines_that_ended_leave_room_for_others() {
+    let rt = Runtime::builder()
+        .max_procs(1)
+        .max_threads(5)
+        .build()
+        .unwrap();
+    rt.run(|| {
+        for i in 0..50 {
+            assert_eq!(go_locked(move || i).join().unwrap(), i);
+        }
+    })
+    .unwrap();
+    let waits = rt
+        .run(|| go_locked(|| sleep(Duration::from_secs(1000))))
+        .unwrap();
+    let report = rt.shutdown(Duration::from_secs(10));
+    assert_eq!((report.leaked, report.stuck_threads), (0, 0));
+    assert!(waits.join().unwrap_err().is::<Cancelled>());
+}
+
+/// Starts a goroutine that starts the next, until told to stop.
+fn chain(stop: Arc<AtomicBool>) {
+    if !stop.load(Ordering::Acquire) {
+        go(move || chain(stop));
+    }
+}
+
+#[test]
+fn a_chain_of_starts_inherits_one_time_slice() {
+    let rt = runtime(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let starts = stop.clone();
+    // Each start goes to `runnext`, before all others.
+    rt.go(move || chain(starts));
+    let other = rt.steps(0, |n| {
+        *n += 1;
+        if *n == 100 { Next::Done } else { Next::Yield }
+    });
+    other.join().unwrap();
+    stop.store(true, Ordering::Release);
 }
 
 #[test]
@@ -533,9 +628,13 @@ fn a_deadlock_is_told_and_ends_the_process() {
             stderr.starts_with("fatal error: all goroutines are asleep - deadlock!\n"),
             "{stderr}"
         );
-        for line in ["goroutine 1 (main) [chan ", "goroutine 2 (other) [chan "] {
-            assert!(stderr.contains(line), "{stderr}");
+        let lines = stderr.lines().filter(|l| l.starts_with("goroutine "));
+        for (line, (number, name)) in lines.zip([(1, "main"), (2, "other")]) {
+            let state = format!("goroutine {number} [chan ");
+            assert!(line.starts_with(&state), "{stderr}");
+            assert!(line.ends_with(&format!("]: {name}")), "{stderr}");
         }
+        assert_eq!(stderr.matches("created at ").count(), 2, "{stderr}");
         assert!(out.stdout.is_empty());
     }
 }

@@ -252,7 +252,7 @@ fn goroutines_that_outlive_main_for_ever_are_an_error() {
     let text = failure.to_string();
     assert!(text.contains("blocked goroutines remain"), "{text}");
     assert!(
-        text.contains("(ticker)") && !text.contains("(main)"),
+        text.contains("]: ticker") && !text.contains("]: main"),
         "{text}"
     );
     // Those that can end do.

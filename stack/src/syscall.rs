@@ -191,6 +191,25 @@ pub struct FlowInfo {
     pub bytes_written: u64,
 }
 
+/// What a descriptor is now, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SocketInfo {
+    /// A connection.
+    Flow(FlowInfo),
+    /// One shard's part of a listener.
+    Listener {
+        /// The address as it was asked for.
+        local: SocketAddr,
+        /// Connections that wait to be accepted.
+        queued: usize,
+        /// The most that may.
+        backlog: usize,
+        /// Connections whose handshake is under way.
+        half_open: usize,
+    },
+}
+
 /// Which side of a connection to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -578,6 +597,20 @@ impl Stack {
     /// [`Errno::BadFd`], [`Errno::Invalid`] for a listener.
     pub fn flow_info(&self, fd: Fd) -> Result<FlowInfo, Errno> {
         self.of(fd, |shard| shard.flow_info(fd))
+    }
+
+    /// What a descriptor is now; None when its shard is locked at the moment, so
+    /// that one who tells of a process that is stuck does not get stuck too.
+    ///
+    /// # Errors
+    /// [`Errno::BadFd`].
+    pub fn try_socket_info(&self, fd: Fd) -> Option<Result<SocketInfo, Errno>> {
+        let Some(cell) = self.shards.get(fd.shard()) else {
+            return Some(Err(Errno::BadFd));
+        };
+        let info = cell.try_with(|shard| shard.socket_info(fd));
+        cell.serve_pending();
+        info
     }
 
     /// Addresses of ours that another station was seen to claim, with the

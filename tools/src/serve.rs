@@ -127,6 +127,8 @@ fn serve(
     let runtime = builder(options, stack.clone())
         .build()
         .map_err(|e| Failure::setup(&e))?;
+    signals::on_quit(runtime.handle())
+        .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     let server = make_server(options, stack)?;
     let served = {
         let server = server.clone();
@@ -335,6 +337,7 @@ fn counters(server: Option<&Server>, stack: Option<&Stack>) -> Value {
         "network": if stack.is_some() { "stack" } else { "kernel" },
         "server": server.map(|server| device::named(server.stats())),
         "runtime": device::named(runtime::metrics()),
+        "long_runs": site::long_runs(),
     });
     if let Some(stack) = stack {
         let stats = stack.stats();

@@ -1,9 +1,11 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C and SIGTERM, which end a server, and SIGQUIT, which has it tell what
+//! it does.
 
 use std::io;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+use wirepath::runtime::Handle;
 
 /// Runs `first` on a thread of its own at the first SIGINT or SIGTERM. A
 /// second one ends the process at once (exit code 130), so that a drain that
@@ -19,6 +21,34 @@ pub fn on_stop(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
             }
             if signals.next().is_some() {
                 std::process::exit(130);
+            }
+        })?;
+    Ok(())
+}
+
+/// Goroutines that a dump lists at most.
+const MOST_GOROUTINES: usize = 100_000;
+
+/// The exit code after a dump, as Go's.
+const QUIT: i32 = 2;
+
+/// At SIGQUIT (Ctrl-\\) prints the runtime's goroutines to stderr and ends the
+/// process with code 2, as a Go program does. The dump is taken on a thread of
+/// its own, so a second SIGQUIT ends the process even when that one is stuck.
+pub fn on_quit(runtime: Handle) -> io::Result<()> {
+    let mut signals = Signals::new([SIGQUIT])?;
+    std::thread::Builder::new()
+        .name("quit".into())
+        .spawn(move || {
+            let mut signals = signals.forever();
+            if signals.next().is_some() {
+                std::thread::spawn(move || {
+                    eprint!("SIGQUIT: quit\n\n{}", runtime.dump(MOST_GOROUTINES));
+                    std::process::exit(QUIT);
+                });
+            }
+            if signals.next().is_some() {
+                std::process::exit(QUIT);
             }
         })?;
     Ok(())

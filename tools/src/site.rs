@@ -1,9 +1,9 @@
 //! The demo site: a handler for each thing that a server must get right.
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wirepath::http::StatusCode;
 use wirepath::runtime;
 use wirepath::runtime::net::Network;
@@ -13,6 +13,10 @@ use wirepath::{Request, ResponseWriter, ServeMux};
 /// keeps no goroutine for hours.
 const MAX_STREAM_LINES: u64 = 1_000_000;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// `/spin` takes no more than this: it keeps a thread for as long.
+const MAX_SPIN: Duration = Duration::from_secs(10);
+/// Goroutines that `/debug/goroutines` lists at most.
+const MOST_GOROUTINES: usize = 10_000;
 /// The body of `/big`, bytes.
 const BIG_LEN: usize = 1 << 20;
 
@@ -31,6 +35,7 @@ pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'stati
     mux.handle_func("/big", big);
     mux.handle_func("/stream", stream);
     mux.handle_func("/sleep", sleep);
+    mux.handle_func("/spin", spin);
     mux.handle_func("/panic", |_: &mut ResponseWriter, _: &mut Request| {
         panic!("the handler of /panic was asked to");
     });
@@ -38,7 +43,7 @@ pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'stati
     mux
 }
 
-/// `/debug/wirepath` alone, for a server of files.
+/// `/debug/wirepath` and `/debug/goroutines` alone, for a server of files.
 pub fn add_counters(mux: &mut ServeMux, counters: impl Fn() -> Value + Send + Sync + 'static) {
     mux.handle_func(
         "GET /debug/wirepath",
@@ -48,6 +53,31 @@ pub fn add_counters(mux: &mut ServeMux, counters: impl Fn() -> Value + Send + Sy
             answer(w, text.as_bytes());
         },
     );
+    mux.handle_func("GET /debug/goroutines", goroutines);
+}
+
+/// All goroutines of the server, as Go's `/debug/pprof/goroutine?debug=2`.
+fn goroutines(w: &mut ResponseWriter, _: &mut Request) {
+    w.header("Content-Type", "text/plain; charset=utf-8");
+    let runtime = runtime::Handle::current().expect("handlers run on goroutines");
+    answer(w, runtime.dump(MOST_GOROUTINES).as_bytes());
+}
+
+/// The goroutines that kept their threads for long, by where they were started.
+pub fn long_runs() -> Value {
+    let runs = runtime::Handle::current().map_or_else(Vec::new, |runtime| runtime.long_runs());
+    let row = |run: runtime::LongRun| {
+        json!({
+            "created_at": format!("{}:{}", run.site.file(), run.site.line()),
+            "name": run.name.as_deref(),
+            "goroutine": run.goroutine,
+            "runs": run.runs,
+            "off_cpu": run.off_cpu,
+            "longest_ms": run.longest.as_millis() as u64,
+            "most_waiting": run.most_waiting,
+        })
+    };
+    runs.into_iter().map(row).collect()
 }
 
 /// Writes a body. An error means that the client is gone, which the server
@@ -152,14 +182,35 @@ fn stream(w: &mut ResponseWriter, r: &mut Request) {
     }
 }
 
-fn sleep(w: &mut ResponseWriter, r: &mut Request) {
-    let max = u64::try_from(MAX_SLEEP.as_millis()).expect("a minute fits");
-    let ms = match number(r, "ms", 100, max) {
+/// Passes the time that `ms` of the query says, by `pass`, and tells of it.
+fn for_ms(
+    w: &mut ResponseWriter,
+    r: &Request,
+    most: Duration,
+    verb: &str,
+    pass: impl FnOnce(Duration),
+) {
+    let most = u64::try_from(most.as_millis()).expect("a minute fits");
+    let ms = match number(r, "ms", 100, most) {
         Ok(ms) => ms,
         Err(why) => return wirepath::error(w, &why, StatusCode::BAD_REQUEST),
     };
-    runtime::sleep(Duration::from_millis(ms));
+    pass(Duration::from_millis(ms));
     w.header("Content-Type", "text/plain; charset=utf-8");
-    let text = format!("slept {ms} ms\n");
+    let text = format!("{verb} {ms} ms\n");
     answer(w, text.as_bytes());
+}
+
+fn sleep(w: &mut ResponseWriter, r: &mut Request) {
+    for_ms(w, r, MAX_SLEEP, "slept", runtime::sleep);
+}
+
+/// A handler that computes and lets nobody else run on its thread.
+fn spin(w: &mut ResponseWriter, r: &mut Request) {
+    for_ms(w, r, MAX_SPIN, "computed for", |time| {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+    });
 }

@@ -7,6 +7,8 @@
 
 mod overflow;
 mod stack;
+#[cfg(all(test, not(loom)))]
+mod thread_local_tests;
 
 use std::convert::Infallible;
 use std::mem::ManuallyDrop;

@@ -150,6 +150,16 @@ impl Table {
         Some(desc)
     }
 
+    /// Calls `each` for every descriptor, under the lock of its slot.
+    pub(super) fn for_each(&self, mut each: impl FnMut(&Arc<PollDesc>)) {
+        let chunks = self.chunks.iter().map_while(OnceLock::get);
+        for slot in chunks.flatten() {
+            if let Some(desc) = &*lock(&slot.desc) {
+                each(desc);
+            }
+        }
+    }
+
     /// Takes a descriptor out. Called once, by whoever closed it.
     pub(crate) fn release(&self, desc: &PollDesc) {
         let gone = lock(&desc.slot.desc).take();

@@ -1,7 +1,7 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
@@ -9,6 +9,9 @@ use super::Shared;
 use super::state::{Mark, Phase};
 use crate::g::G;
 use crate::park::WaitReason;
+
+/// Goroutines that the report of a deadlock lists; more are counted.
+pub(super) const DEADLOCK_DUMP: usize = 1000;
 
 impl Shared {
     pub(super) fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
@@ -40,6 +43,19 @@ impl Shared {
             let nap = left.min(std::time::Duration::from_millis(1));
             let waited = self.exit_signal.wait_timeout(ended, nap);
             ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Forgets threads that have ended.
+    pub(super) fn reap_threads(&self) {
+        let mut threads = self.threads();
+        let before = threads.len();
+        threads.retain(|thread| !thread.is_finished());
+        let gone = before - threads.len();
+        drop(threads);
+        if gone > 0 {
+            // Each told of its end before it was finished.
+            *self.exited.lock().unwrap_or_else(PoisonError::into_inner) -= gone;
         }
     }
 
@@ -88,7 +104,7 @@ impl Shared {
         let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
         if self.simulation.is_none() && self.is_deadlocked(threads) {
             eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
-            eprint!("{}", crate::dump::dump(self));
+            eprint!("{}", crate::dump::dump(self, DEADLOCK_DUMP));
             std::process::exit(2);
         }
     }
@@ -107,14 +123,19 @@ impl Shared {
         if !quiet || self.exiting() || !self.all_idle() {
             return false;
         }
-        let live = self.live();
-        let waits =
-            |g: &Arc<G>| g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait);
-        if live.is_empty() || !live.iter().all(waits) {
-            return false;
-        }
-        threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst) && self.all_idle()
+        self.reap_threads();
+        // What costs least is asked first: with a million goroutines the last
+        // look is the long one.
+        self.live_count() > 0
+            && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
+            && self.registry.all(waits_for_another)
+            && self.all_idle()
     }
+}
+
+/// Whether only another goroutine can wake it.
+fn waits_for_another(g: &G) -> bool {
+    g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -150,11 +171,15 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!shared.is_deadlocked(|| ours() + 1));
-        let dump = crate::dump::dump(&shared);
+        let dump = crate::dump::dump(&shared, 10);
         assert!(
             dump.contains("goroutine 1 [chan receive, bound to M"),
             "{dump}"
         );
+        let later = clock::now() + std::time::Duration::from_secs(185);
+        shared.coarse.set(later);
+        let dump = crate::dump::dump(&shared, 10);
+        assert!(dump.contains("[chan receive, 3 minutes, bound"), "{dump}");
         parker.unpark();
         waits.join().unwrap();
         assert!(!shared.is_deadlocked(ours), "nobody waits");
@@ -173,7 +198,7 @@ mod tests {
             std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
         });
         let start = clock::now();
-        let waits = |g: &Arc<G>| g.reason() == Some(WaitReason::IoWait);
+        let waits = |g: &std::sync::Arc<G>| g.reason() == Some(WaitReason::IoWait);
         while !(shared.all_idle() && shared.live().iter().all(waits)) {
             assert!(clock::now().since(start).as_secs() < 20);
             std::thread::yield_now();

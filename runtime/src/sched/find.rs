@@ -36,6 +36,9 @@ impl Local {
             if self.shared.exiting() {
                 return None;
             }
+            if self.m.own {
+                return self.find_own();
+            }
             let p = self.p().expect("an M looks for work with a P");
             if self.shared.is_over(p) {
                 self.retire(p);

@@ -23,7 +23,7 @@ use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, clock};
 
 use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
@@ -37,6 +37,10 @@ pub(super) struct Idle {
     spares: Vec<usize>,
     /// M's asleep on their notes.
     ms: Vec<Arc<M>>,
+    /// M's that belong to one goroutine each.
+    pub(super) own: Vec<Arc<M>>,
+    /// Indices of M's that are gone, to be used again.
+    pub(super) gone: Vec<usize>,
     /// The M in epoll, or on its way there.
     poller: Option<Arc<M>>,
     /// M's without a P that have bound goroutines to run. Empty while a P is
@@ -50,14 +54,25 @@ impl Idle {
             ps: (0..sizes.procs).rev().collect(),
             spares: (sizes.procs..2 * sizes.most_procs).collect(),
             ms: Vec::new(),
+            own: Vec::new(),
+            gone: Vec::new(),
             poller: None,
             wanting: VecDeque::new(),
         }
     }
 }
 
+/// How many P's and M's are idle, and how many P's beyond the configured number
+/// are in use.
+#[derive(Clone, Copy)]
+pub(super) struct IdleCounts {
+    pub(super) ps: usize,
+    pub(super) ms: usize,
+    pub(super) spares_used: usize,
+}
+
 impl Shared {
-    fn idle(&self) -> MutexGuard<'_, Idle> {
+    pub(super) fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,7 +137,7 @@ impl Shared {
         self.census.set_idle(idle.ps.len());
     }
 
-    fn set_poller(&self, idle: &mut Idle, m: Option<Arc<M>>) {
+    pub(super) fn set_poller(&self, idle: &mut Idle, m: Option<Arc<M>>) {
         self.polled.store(m.is_some(), Ordering::SeqCst);
         idle.poller = m;
     }
@@ -166,7 +181,7 @@ impl Shared {
         let poller = poller.filter(|m| m.status() == Status::Idle);
         let m = match idle.ms.last().or(poller) {
             Some(m) => m.clone(),
-            None => self.spawn_m()?,
+            None => self.spawn_m(idle, false)?,
         };
         self.order_run(idle, &m, p, spinning);
         Ok(())
@@ -174,17 +189,19 @@ impl Shared {
 
     /// Starts a thread. Called under the lock of the idle lists, as is the end,
     /// which counts the threads.
-    fn spawn_m(&self) -> io::Result<Arc<M>> {
+    pub(super) fn spawn_m(&self, idle: &mut Idle, own: bool) -> io::Result<Arc<M>> {
         if self.exiting() {
             return Err(io::Error::other("the runtime ends"));
         }
+        self.reap_threads();
         let mut ms = self.ms.write().unwrap_or_else(PoisonError::into_inner);
-        if ms.len() >= self.most_threads {
+        let index = idle.gone.last().copied().unwrap_or(ms.len());
+        if index >= self.most_threads {
             return Err(io::Error::other(
                 "the runtime has as many threads as it may",
             ));
         }
-        let m = Arc::new(M::new(ms.len()));
+        let m = Arc::new(M::new(index, own));
         let shared = self.me.upgrade().expect("a running M keeps it alive");
         let own = m.clone();
         let thread = std::thread::Builder::new()
@@ -194,7 +211,14 @@ impl Shared {
                 shared.note_exit();
             })?;
         self.threads().push(thread);
-        ms.push(m.clone());
+        if index == ms.len() {
+            ms.push(m.clone());
+        } else {
+            idle.gone.pop();
+            let ended = ms[index].ended.load(Ordering::Relaxed);
+            m.ended.store(ended, Ordering::Relaxed);
+            ms[index] = m.clone();
+        }
         Ok(m)
     }
 
@@ -239,7 +263,7 @@ impl Shared {
         }
         let m = match idle.ms.pop() {
             Some(m) => m,
-            None => match self.spawn_m() {
+            None => match self.spawn_m(&mut idle, false) {
                 Ok(m) => m,
                 // Then sysmon looks after the shards and timers.
                 Err(_) => return,
@@ -300,6 +324,18 @@ impl Shared {
         }
     }
 
+    /// How many are idle, read together.
+    pub(super) fn count_idle(&self) -> IdleCounts {
+        let idle = self.idle();
+        let poller = idle.poller.as_ref();
+        let sleeps = poller.is_some_and(|m| m.status() == Status::Idle);
+        IdleCounts {
+            ps: idle.ps.len(),
+            ms: idle.ms.len() + usize::from(sleeps),
+            spares_used: self.ps.len() - self.procs() - idle.spares.len(),
+        }
+    }
+
     pub(super) fn spares_left(&self) -> Vec<usize> {
         self.idle().spares.clone()
     }
@@ -327,7 +363,13 @@ impl Shared {
         let idle = self.idle();
         self.exiting.store(true, Ordering::SeqCst);
         self.dead.close();
-        for m in idle.ms.iter().chain(&idle.poller).chain(&idle.wanting) {
+        for m in idle
+            .ms
+            .iter()
+            .chain(&idle.poller)
+            .chain(&idle.wanting)
+            .chain(&idle.own)
+        {
             m.order(Order::Exit);
         }
         self.sleeper.wake();
@@ -454,36 +496,49 @@ impl Local {
         true
     }
 
-    /// Gives the P up, if it still has one, and sleeps until it is given one.
-    /// False: exit.
-    pub(super) fn rest(&self) -> bool {
+    /// Gives the P up, if it still has one; `settle` puts the M where others
+    /// find it. None: exit.
+    pub(super) fn give_up<T>(&self, settle: impl FnOnce(&mut Idle) -> T) -> Option<T> {
         self.flush();
         self.sweep();
         let shared = &*self.shared;
-        let polls = {
+        let settled = {
             let mut idle = shared.idle();
             if shared.exiting() {
-                return false;
+                return None;
             }
             if self.p().is_some() {
                 let p = self.release();
                 shared.pass_on(&mut idle, p);
             }
             self.m.set_status(Status::Idle);
+            settle(&mut idle)
+        };
+        let recheck = shared
+            .census
+            .recheck(self.spinning.take(), || shared.any_work());
+        if recheck {
+            shared.start_spinner();
+        }
+        Some(settled)
+    }
+
+    /// Gives the P up, if it still has one, and sleeps until it is given one.
+    /// False: exit.
+    pub(super) fn rest(&self) -> bool {
+        let shared = &*self.shared;
+        let settled = self.give_up(|idle| {
             let polls = idle.poller.is_none();
             if polls {
-                shared.set_poller(&mut idle, Some(self.m.clone()));
+                shared.set_poller(idle, Some(self.m.clone()));
             } else {
                 idle.ms.push(self.m.clone());
             }
             polls
+        });
+        let Some(polls) = settled else {
+            return false;
         };
-        if shared
-            .census
-            .recheck(self.spinning.take(), || shared.any_work())
-        {
-            shared.start_spinner();
-        }
         if self.has_bound() {
             shared.want_p(&self.m);
         }
@@ -509,6 +564,7 @@ impl Local {
                 Order::Run { p, spinning } => {
                     self.shared.leave_poller(&self.m);
                     self.acquire(p);
+                    self.shared.coarse.set(clock::now());
                     self.spinning.set(spinning);
                     self.deliver();
                     return true;

@@ -8,7 +8,8 @@
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
 //!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
-//! * [`sysmon`]: the watcher.
+//! * [`sysmon`], [`watch`]: the watcher, and what it sees.
+//! * [`view`]: what others may see of all this.
 //! * [`simulated`]: all of that in virtual time.
 //!
 //! # Lock order
@@ -19,6 +20,7 @@ mod census;
 mod end;
 mod find;
 mod idle;
+mod own_thread;
 mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
@@ -28,6 +30,8 @@ pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
+pub(crate) mod view;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,12 +41,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
+use crate::coarse::Coarse;
 use crate::coro::{Arena, Fiber};
 use crate::g::{Body, FREE, G};
+use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
 use crate::p::P;
 use crate::park::Parker;
+use crate::see::See;
 use crate::timer::TimerTarget;
 
 use census::Census;
@@ -165,6 +172,12 @@ pub(crate) struct Shared {
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
+    /// The time, to a second or so.
+    pub(crate) coarse: Coarse,
+    /// What sysmon found to hold others up.
+    pub(crate) long_runs: LongRuns,
+    /// What is printed for people, and when.
+    pub(crate) see: See,
     /// Of a runtime in virtual time.
     pub(crate) simulation: Option<Simulation>,
 }
@@ -280,6 +293,9 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
+            coarse: Coarse::new(),
+            long_runs: LongRuns::default(),
+            see: See::default(),
             simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
@@ -288,6 +304,18 @@ impl Shared {
 
     /// Registers and queues a new goroutine.
     pub(crate) fn start(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        body: Box<dyn Body>,
+    ) -> Arc<G> {
+        let g = self.register(name, site, body);
+        ready(g.clone());
+        g
+    }
+
+    /// Registers a new goroutine, which is runnable: the caller queues it.
+    fn register(
         self: &Arc<Self>,
         name: Option<Arc<str>>,
         site: &'static Location<'static>,
@@ -307,7 +335,6 @@ impl Shared {
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
         }
-        ready(g.clone());
         g
     }
 
@@ -353,14 +380,16 @@ impl Shared {
         ms.iter().map(|m| m.bound.load(Ordering::Relaxed)).sum()
     }
 
-    /// M's that were ever started.
+    /// M's that there are.
     pub(crate) fn m_count(&self) -> usize {
-        self.ms.read().unwrap_or_else(PoisonError::into_inner).len()
+        let ms = self.ms.read().unwrap_or_else(PoisonError::into_inner);
+        ms.iter().filter(|m| m.status() != Status::Gone).count()
     }
 
     /// Queues a runnable goroutine. True: another M could help.
     fn enqueue(&self, local: Option<&Local>, g: Arc<G>, next: bool) -> bool {
         let home = g.home();
+        g.note_runnable();
         if home == FREE {
             match local.and_then(Local::p) {
                 Some(p) if next => p.queue.push_next(g, |half| self.global.extend(half)),
@@ -372,7 +401,7 @@ impl Shared {
             return local.is_none_or(|l| l.is_executing() || l.p().is_none());
         }
         match local {
-            Some(local) if local.m.index == home => local.inbox.borrow_mut().push_back(g),
+            Some(local) if local.m.index == home => local.push_bound(g),
             _ => {
                 let m = self.m(home);
                 m.post(g);

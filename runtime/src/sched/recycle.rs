@@ -13,6 +13,7 @@ use super::Shared;
 use super::state::Phase;
 use crate::g::G;
 use crate::m::{self, Local};
+use crate::p::count;
 
 /// Goroutines that end on an M between two sweeps.
 const SWEEP: usize = 64;
@@ -69,6 +70,7 @@ impl Local {
     /// The goroutine that this M runs has ended.
     pub(crate) fn finished(&self, g: Arc<G>) {
         g.state.finish();
+        count(&self.m.ended);
         let mut ended = self.ended.borrow_mut();
         ended.push(g);
         if ended.len() == SWEEP {

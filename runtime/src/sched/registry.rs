@@ -105,13 +105,41 @@ impl Registry {
 
     /// The goroutines that have not ended.
     pub(crate) fn live(&self) -> Vec<Arc<G>> {
-        let mut live = Vec::new();
+        self.map(Arc::clone)
+    }
+
+    /// The goroutine at a place that it had while it lived.
+    pub(crate) fn get(&self, place: Place) -> Option<Arc<G>> {
+        let slab = self.parts.get(place.part as usize)?.lock();
+        slab.entries.get(place.index as usize)?.clone()
+    }
+
+    /// What `each` gives for the goroutines that have not ended. No memory is
+    /// asked for under a lock.
+    pub(crate) fn map<T>(&self, each: impl Fn(&Arc<G>) -> T) -> Vec<T> {
+        let mut seen = Vec::new();
         for part in &self.parts {
-            let slab = part.lock();
-            live.reserve(slab.entries.len() - slab.free.len());
-            live.extend(slab.entries.iter().flatten().filter(is_live).cloned());
+            loop {
+                let wanted = part.lock().entries.len();
+                seen.reserve(wanted + wanted / 8);
+                let slab = part.lock();
+                if slab.entries.len() <= seen.capacity() - seen.len() {
+                    seen.extend(slab.entries.iter().flatten().filter(is_live).map(&each));
+                    break;
+                }
+            }
         }
-        live
+        seen
+    }
+
+    /// Whether every goroutine that has not ended is as `is` says. Stops at the
+    /// first that is not.
+    pub(crate) fn all(&self, is: impl Fn(&G) -> bool) -> bool {
+        let entries = |part: &Part| {
+            let slab = part.lock();
+            slab.entries.iter().flatten().filter(is_live).all(|g| is(g))
+        };
+        self.parts.iter().all(entries)
     }
 
     /// How many goroutines have not ended.

@@ -60,6 +60,11 @@ impl<T, const N: usize> RunQueue<T, N> {
         if len > N { 0 } else { len }
     }
 
+    /// Something is to run next.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.next.load(Ordering::SeqCst).is_null()
+    }
+
     /// Nothing in the ring nor next.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0 && self.next.load(Ordering::SeqCst).is_null()

@@ -238,7 +238,7 @@ impl Shared {
 
     /// Goroutines wait for each other for ever: ends their waits.
     fn end_deadlock(&self, simulation: &Simulation) {
-        let list = crate::dump::dump(self);
+        let list = crate::dump::dump(self, super::end::DEADLOCK_DUMP);
         simulation.lock().deadlock.get_or_insert(list);
         self.cancel();
     }

@@ -1,8 +1,9 @@
 //! sysmon: the thread that watches the others, without a P.
 //!
 //! Every 10 ms, while any P is busy: it polls the network if nobody has, fires
-//! timers that are late, and compensates for goroutines that keep their P.
-//! While all P's are idle it sleeps.
+//! timers that are late, and compensates for goroutines that keep their P, which
+//! it also counts and names ([`super::watch`]). While all P's are idle it sleeps, and
+//! wakes only for the scheduler's line, where one was asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,6 +12,8 @@ use std::time::Duration;
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
+use super::watch::Watch;
+use crate::schedtrace::Schedule;
 
 /// The period, and how long the network, a timer or a goroutine may go on
 /// unwatched.
@@ -37,41 +40,60 @@ impl Bell {
         }
     }
 
-    /// Sleeps until it is rung, if `idle` still says so.
+    /// Sleeps until it is rung, if `idle` still says so. False: it was not,
+    /// and `until` has come.
     ///
     /// Ringing happens under the lock of the idle lists, which `idle` takes:
     /// so `idle` is asked without the bell's lock. Whoever ends the idleness
     /// after the answer sees `asleep`, and rings.
-    fn sleep_if(&self, idle: impl Fn() -> bool) {
+    fn sleep_if(&self, idle: impl Fn() -> bool, until: Nanos) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
+        let mut rung = true;
         if idle() {
             let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while self.asleep.load(Ordering::SeqCst) {
-                lock = self.rung.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            while self.asleep.load(Ordering::SeqCst) && rung {
+                let left = until.since(clock::now());
+                rung = !left.is_zero();
+                lock = match until {
+                    Nanos::MAX => self.rung.wait(lock).unwrap_or_else(PoisonError::into_inner),
+                    _ => {
+                        let waited = self.rung.wait_timeout(lock, left);
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
             }
         }
         self.asleep.store(false, Ordering::SeqCst);
+        rung
     }
 }
 
 /// The thread's life.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut ticks = vec![None; shared.ps.len()];
+    let mut watch = Watch::new(shared);
+    let mut lines = Schedule::new(shared.see.wishes(), clock::now());
+    let resting = || shared.all_idle() && shared.in_use() == 0;
     while !shared.exiting() {
-        if shared.all_idle() && shared.in_use() == 0 {
+        if resting() {
             if shared.netpoll.kernel.registered() > 0 {
                 shared.check_deadlock();
             }
-            shared
+            let rung = shared
                 .sysmon
-                .sleep_if(|| shared.all_idle() && shared.in_use() == 0 && !shared.exiting());
-            ticks.fill(None);
+                .sleep_if(|| resting() && !shared.exiting(), lines.next());
+            watch.forget();
+            if !rung {
+                lines.print_if_due(shared, clock::now());
+                continue;
+            }
         }
         std::thread::sleep(PERIOD);
         let now = clock::now();
+        shared.coarse.set(now);
         shared.poll_if_late(now);
         shared.fire_late(now);
-        shared.watch(&mut ticks);
+        watch.look(shared, now);
+        lines.print_if_due(shared, now);
     }
 }
 
@@ -89,7 +111,7 @@ impl Shared {
     }
 
     /// The P's that spare ones in use stand in for.
-    fn covered(&self) -> Vec<usize> {
+    pub(super) fn covered(&self) -> Vec<usize> {
         let left = self.spares_left();
         let spares = self.ps[self.procs()..].iter();
         let used = spares.filter(|p| !left.contains(&p.id));
@@ -98,7 +120,7 @@ impl Shared {
 
     /// Spare P's in use.
     pub(super) fn in_use(&self) -> usize {
-        self.ps.len() - self.procs() - self.spares_left().len()
+        self.count_idle().spares_used
     }
 
     fn poll_if_late(&self, now: Nanos) {
@@ -130,19 +152,5 @@ impl Shared {
             }
         }
         super::unpark_batch(&mut woken);
-    }
-
-    /// Compensates for each P whose goroutine has run for a whole period while
-    /// free goroutines wait.
-    fn watch(&self, ticks: &mut [Option<u32>]) {
-        let waiting = self.any_work() && self.census.idle() == 0;
-        let covered = self.covered();
-        for (p, seen) in self.ps[..self.procs()].iter().zip(ticks) {
-            let tick = p.tick.load(Ordering::Relaxed);
-            let stuck = seen.replace(tick) == Some(tick);
-            if waiting && stuck && !covered.contains(&p.id) && !self.compensate(p.id, tick) {
-                return;
-            }
-        }
     }
 }

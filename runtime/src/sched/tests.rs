@@ -109,11 +109,7 @@ fn a_batch_wakes_goroutines_of_several_runtimes() {
     let mut batch = Vec::new();
     for shared in &both {
         wait_until("the park and the sleep", || {
-            shared.all_idle()
-                && shared
-                    .live()
-                    .iter()
-                    .all(|g| g.state.phase() == Phase::Parked)
+            shared.all_idle() && shared.registry.all(|g| g.state.phase() == Phase::Parked)
         });
         batch.extend(shared.live().into_iter().map(Parker::G));
     }

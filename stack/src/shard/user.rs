@@ -12,7 +12,7 @@ use crate::conn::{Conn, Marks, Phase};
 use crate::flow::Entry;
 use crate::listen::Listener;
 use crate::segment;
-use crate::syscall::{FlowInfo, ListenOptions, Ready, Shutdown};
+use crate::syscall::{FlowInfo, ListenOptions, Ready, Shutdown, SocketInfo};
 use crate::{Errno, Fd};
 
 /// Closed connections that may still send or wait, at most; beyond that a close
@@ -298,6 +298,18 @@ impl Shard {
     pub(crate) fn queued(&mut self, fd: Fd) -> Result<(usize, usize), Errno> {
         let socket = self.open_conn(fd)?.socket.get();
         Ok((socket.recv_queue(), socket.send_queue()))
+    }
+
+    pub(crate) fn socket_info(&mut self, fd: Fd) -> Result<SocketInfo, Errno> {
+        if let Some(Entry::Listener(listener)) = self.slots.open(fd) {
+            return Ok(SocketInfo::Listener {
+                local: listener.addr,
+                queued: listener.accept_queue.len(),
+                backlog: listener.options.backlog,
+                half_open: listener.half_open,
+            });
+        }
+        self.flow_info(fd).map(SocketInfo::Flow)
     }
 
     pub(crate) fn flow_info(&mut self, fd: Fd) -> Result<FlowInfo, Errno> {

@@ -30,6 +30,7 @@ mod kernel;
 mod lab;
 mod ping;
 mod routes;
+mod seeing;
 mod shutdown;
 mod usage;
 mod vanishing;

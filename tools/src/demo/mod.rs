@@ -14,7 +14,7 @@ use wirepath_stack::{Cidr, Config};
 
 use crate::device::{self, Attachment};
 use crate::failure::Failure;
-use crate::site;
+use crate::{signals, site};
 
 mod journey;
 mod namespace;
@@ -194,6 +194,8 @@ fn show(
         .stack(attachment.stack.clone())
         .build()
         .map_err(|e| Failure::setup(&e))?;
+    signals::on_quit(runtime.handle())
+        .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     let server = Server::new(site::mux(net::Network::Stack, || serde_json::Value::Null));
     let (serving, ready) = std::sync::mpsc::channel();
     let main = {

@@ -1,0 +1,237 @@
+//! What a goroutine waits for, for a dump.
+//!
+//! A goroutine does not keep what it waits for, which would cost each wait a
+//! store and a count; the descriptors' words tell who waits for them. A dump
+//! therefore goes through the table once and compares addresses with those of
+//! the goroutines that it shows, which it holds, so that no other can be at the
+//! same address. Nothing looks through an address.
+
+use std::cell::{Cell, OnceCell};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wirepath_stack::Fd;
+use wirepath_stack::syscall::SocketInfo;
+
+use super::{Dir, KernelFd, Netpoll, PollDesc, Source};
+use crate::g::G;
+use crate::net::address;
+
+/// One direction of a descriptor, somebody's wait.
+pub(crate) type Waited = (Arc<PollDesc>, Dir);
+
+/// From a goroutine's address to what it waits for.
+pub(crate) type Waits = HashMap<usize, Waited>;
+
+/// How long a dump waits for shards that are locked, in naps.
+const NAPS: u32 = 100;
+const NAP: Duration = Duration::from_millis(1);
+
+/// What is left of a dump's patience with shards that are locked, and what it
+/// asked the kernel for once.
+pub(crate) struct Patience {
+    naps: Cell<u32>,
+    kernel: OnceCell<HashMap<u64, &'static str>>,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Patience {
+        Patience {
+            naps: Cell::new(NAPS),
+            kernel: OnceCell::new(),
+        }
+    }
+
+    /// The state of the kernel's TCP socket with this inode.
+    fn kernel_state(&self, inode: u64) -> Option<&'static str> {
+        let states = self.kernel.get_or_init(kernel_states);
+        states.get(&inode).copied()
+    }
+
+    /// Waits a little. False: no more.
+    fn nap(&self) -> bool {
+        let left = self.naps.get();
+        self.naps.set(left.saturating_sub(1));
+        if left > 0 {
+            std::thread::sleep(NAP);
+        }
+        left > 0
+    }
+}
+
+impl Netpoll {
+    /// What these goroutines wait for.
+    pub(crate) fn waits_of<'a>(&self, gs: impl Iterator<Item = &'a Arc<G>>) -> Waits {
+        let wanted: HashSet<usize> = gs.map(|g| Arc::as_ptr(g).addr()).collect();
+        let mut waits = Waits::with_capacity(wanted.len());
+        if wanted.is_empty() {
+            return waits;
+        }
+        self.table.for_each(|desc| {
+            for dir in [Dir::Read, Dir::Write] {
+                let waiter = desc.side(dir).word.waiter_address();
+                if let Some(waiter) = waiter.filter(|w| wanted.contains(w)) {
+                    waits.insert(waiter, (desc.clone(), dir));
+                }
+            }
+        });
+        waits
+    }
+
+    /// `fd 7: tcp 10.0.0.2:8080 -> 10.0.0.1:40404 ESTABLISHED, recv-q 0, send-q
+    /// 0; to read`, `kernel fd 9: tcp 127.0.0.1:8080 LISTEN; to accept`.
+    pub(crate) fn describe(&self, (desc, dir): &Waited, patience: &Patience) -> String {
+        let (what, accepts) = match &desc.source {
+            Source::Stack { fd, .. } => match self.socket_info(*fd, patience) {
+                Some(info) => describe_socket(&info),
+                None => ("gone, or its shard is busy".into(), false),
+            },
+            Source::Kernel(fd) => describe_kernel(fd, patience),
+        };
+        let to = match dir {
+            Dir::Read if accepts => "accept",
+            dir => dir.verb(),
+        };
+        let number = match &desc.source {
+            Source::Stack { fd, .. } => format!("fd {fd}"),
+            Source::Kernel(fd) => format!("kernel fd {}", fd.number()),
+        };
+        format!("{number}: {what}; to {to}")
+    }
+
+    /// What the stack knows of a descriptor, if its shard's lock can be had.
+    fn socket_info(&self, fd: Fd, patience: &Patience) -> Option<SocketInfo> {
+        let stack = self.stack().ok()?;
+        loop {
+            if let Some(info) = stack.try_socket_info(fd) {
+                return info.ok();
+            }
+            if !patience.nap() {
+                return None;
+            }
+        }
+    }
+}
+
+/// In words, and whether it accepts connections.
+fn describe_socket(info: &SocketInfo) -> (String, bool) {
+    match info {
+        SocketInfo::Flow(flow) => {
+            let words = format!(
+                "tcp {} -> {} {}, recv-q {}, send-q {}",
+                flow.local, flow.peer, flow.state, flow.recv_queue, flow.send_queue
+            );
+            (words, false)
+        }
+        SocketInfo::Listener {
+            local,
+            queued,
+            backlog,
+            half_open,
+        } => {
+            let words = format!(
+                "tcp {local} LISTEN, accept-q {queued} of {backlog}, half-open {half_open}"
+            );
+            (words, true)
+        }
+        _ => ("a socket".into(), false),
+    }
+}
+
+/// As [`describe_socket`]: the addresses and state of a TCP socket; of anything
+/// else what `/proc` calls it, as `pipe:[4711]`.
+fn describe_kernel(fd: &KernelFd, patience: &Patience) -> (String, bool) {
+    let inode = fd.call(|fd| Ok(rustix::fs::fstat(fd)?.st_ino));
+    let state = inode.ok().and_then(|inode| patience.kernel_state(inode));
+    let Some(state) = state else {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.number()));
+        let name = link.map(|link| link.display().to_string());
+        return (name.unwrap_or_else(|_| "gone".into()), false);
+    };
+    let local = fd.call(|fd| address(Some(rustix::net::getsockname(fd)?)));
+    let peer = fd.call(|fd| address(rustix::net::getpeername(fd)?));
+    let words = match (local, peer) {
+        (Ok(local), Ok(peer)) => format!("tcp {local} -> {peer} {state}"),
+        (Ok(local), Err(_)) => format!("tcp {local} {state}"),
+        (Err(_), _) => format!("tcp {state}"),
+    };
+    (words, state == LISTEN)
+}
+
+const LISTEN: &str = "LISTEN";
+
+/// The states of TCP (RFC 9293 §3.3.2) in the order of the kernel's numbers,
+/// which begin with 1 (`tcp_states.h`).
+const STATES: [&str; 11] = [
+    "ESTABLISHED",
+    "SYN-SENT",
+    "SYN-RECEIVED",
+    "FIN-WAIT-1",
+    "FIN-WAIT-2",
+    "TIME-WAIT",
+    "CLOSED",
+    "CLOSE-WAIT",
+    "LAST-ACK",
+    LISTEN,
+    "CLOSING",
+];
+
+/// The TCP sockets of this network namespace: from inode to state
+/// (`proc_net_tcp.txt` of the kernel's documentation).
+fn kernel_states() -> HashMap<u64, &'static str> {
+    let mut states = HashMap::new();
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        states.extend(text.lines().filter_map(kernel_state));
+    }
+    states
+}
+
+fn kernel_state(line: &str) -> Option<(u64, &'static str)> {
+    let mut fields = line.split_whitespace();
+    let state = usize::from_str_radix(fields.nth(3)?, 16).ok()?;
+    let inode = fields.nth(5)?.parse().ok()?;
+    Some((inode, STATES.get(state.checked_sub(1)?)?))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernel_is_understood() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 \
+                    00000000  1000        0 48211 1 0000000000000000 100 0 0 10 0";
+        assert_eq!(kernel_state(line), Some((48211, "LISTEN")));
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when";
+        assert_eq!(kernel_state(head), None);
+        assert_eq!(kernel_state(""), None);
+    }
+
+    #[test]
+    fn kernel_descriptors_are_described() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(at).unwrap();
+        let from = stream.local_addr().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let netpoll = Netpoll::new(None).unwrap();
+        let patience = Patience::new();
+        for (fd, want) in [
+            (listener.into(), format!(": tcp {at} LISTEN; to accept")),
+            (
+                stream.into(),
+                format!(": tcp {from} -> {at} ESTABLISHED; to read"),
+            ),
+            (std::os::fd::OwnedFd::from(reader), ": pipe:[".to_owned()),
+        ] {
+            let desc = netpoll.open_kernel(fd, "the descriptor").unwrap();
+            let text = netpoll.describe(&(desc, Dir::Read), &patience);
+            assert!(
+                text.starts_with("kernel fd ") && text.contains(&want),
+                "{text}"
+            );
+        }
+    }
+}
