@@ -56,6 +56,7 @@ mod model;
 mod must_not_compile;
 pub mod net;
 mod netpoll;
+mod netpoll_epoll;
 mod netpoll_stack;
 mod p;
 mod park;

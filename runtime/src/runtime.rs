@@ -12,6 +12,7 @@ use wirepath_stack::Stack;
 
 use crate::long_runs::LongRun;
 use crate::metrics::{self, Metric};
+use crate::net::Network;
 use crate::netpoll::Netpoll;
 use crate::sched::simulated::Simulation;
 use crate::sched::{self, Shared, Sizes};
@@ -45,6 +46,9 @@ pub enum BuildError {
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
+    /// The stack was chosen as the network, and there is none.
+    #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
+    NoStack,
     /// `WIREPATH_SCHEDTRACE` is not a number of milliseconds from 1 to a day's.
     #[error(
         "{SCHEDTRACE_VAR}={0:?} is not a number of milliseconds from 1 to {MOST_SCHEDTRACE_MS}; \
@@ -79,6 +83,7 @@ pub struct Builder {
     procs_limit: Option<usize>,
     max_threads: Option<usize>,
     stack: Option<Stack>,
+    network: Option<Network>,
     stack_size: Option<usize>,
     schedtrace: Option<Duration>,
     leak_report: bool,
@@ -90,6 +95,7 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("max_procs", &self.max_procs)
             .field("stack", &self.stack.is_some())
+            .field("network", &self.network)
             .field("stack_size", &self.stack_size)
             .field("schedtrace", &self.schedtrace)
             .field("leak_report", &self.leak_report)
@@ -131,6 +137,15 @@ impl Builder {
     #[must_use]
     pub fn stack(mut self, stack: Stack) -> Builder {
         self.stack = Some(stack);
+        self
+    }
+
+    /// The network of calls that name none, as
+    /// [`TcpListener::bind`](crate::net::TcpListener::bind). Default: the stack
+    /// if there is one, else the kernel's. The other stays at hand by its name.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Builder {
+        self.network = Some(network);
         self
     }
 
@@ -193,11 +208,11 @@ impl Builder {
         let wishes = self.wishes()?;
         crate::coro::install();
         let simulation = self.virtual_time.map(Simulation::new);
-        let shared = Shared::new(sizes, Netpoll::new(self.stack), simulation)?;
+        let shared = Shared::new(sizes, self.netpoll()?, simulation)?;
         shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        if self.virtual_time.is_none() {
+        if runtime.shared.simulation.is_none() {
             runtime.shared.start_sysmon()?;
         }
         Ok(runtime)
@@ -223,6 +238,17 @@ impl Builder {
             threads,
             stack,
         })
+    }
+}
+
+impl Builder {
+    fn netpoll(self) -> Result<Netpoll, BuildError> {
+        if self.network == Some(Network::Stack) && self.stack.is_none() {
+            return Err(BuildError::NoStack);
+        }
+        let netpoll = Netpoll::new(self.stack)?;
+        let network = self.network.unwrap_or(netpoll.network());
+        Ok(netpoll.with_network(network))
     }
 }
 

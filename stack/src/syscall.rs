@@ -137,6 +137,10 @@ bitflags::bitflags! {
         const WRITE = 2;
         /// The peer is gone (reset, timed out): both directions.
         const HANGUP = 4;
+        /// Comes with `READ`: the stream from the peer has ended, behind the
+        /// bytes that are there. A read that takes them all shows nothing of
+        /// it, and it is told once.
+        const END = 8;
     }
 }
 

@@ -15,7 +15,10 @@ use procfs::net::{TcpNetEntry, TcpState, UdpNetEntry};
 
 /// From a socket's inode to what there is to say of it.
 #[derive(Default)]
-pub(crate) struct KernelSockets(OnceCell<HashMap<u64, String>>);
+pub(crate) struct KernelSockets(OnceCell<HashMap<u64, Words>>);
+
+/// A socket in words, and whether it accepts connections.
+type Words = (String, bool);
 
 /// The state's name in RFC 9293, as the stack's own sockets have it.
 fn state_name(state: &TcpState) -> &'static str {
@@ -63,13 +66,13 @@ fn udp(entry: &UdpNetEntry) -> String {
 }
 
 /// All that can be read; what cannot is left out.
-fn read() -> HashMap<u64, String> {
+fn read() -> HashMap<u64, Words> {
     let tcps = [procfs::net::tcp(), procfs::net::tcp6()];
     let tcps = tcps.into_iter().flatten().flatten();
     let udps = [procfs::net::udp(), procfs::net::udp6()];
     let udps = udps.into_iter().flatten().flatten();
-    let tcps = tcps.map(|entry| (entry.inode, tcp(&entry)));
-    let udps = udps.map(|entry| (entry.inode, udp(&entry)));
+    let tcps = tcps.map(|entry| (entry.inode, (tcp(&entry), entry.state == TcpState::Listen)));
+    let udps = udps.map(|entry| (entry.inode, (udp(&entry), false)));
     tcps.chain(udps).collect()
 }
 
@@ -79,14 +82,19 @@ fn inode(link: &str) -> Option<u64> {
     number.parse().ok()
 }
 
+/// What /proc calls descriptor `fd` of this process: `socket:[4026]`,
+/// `pipe:[4027]`. None: it is closed.
+pub(crate) fn link(fd: RawFd) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 impl KernelSockets {
-    /// What descriptor `fd` of this process is: the socket, or what /proc calls
-    /// it (`pipe:[4026]`). None: it is closed.
-    pub(crate) fn describe(&self, fd: RawFd) -> Option<String> {
-        let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-        let link = link.to_string_lossy();
-        let socket = inode(&link).and_then(|inode| self.0.get_or_init(read).get(&inode));
-        Some(socket.cloned().unwrap_or_else(|| link.into_owned()))
+    /// The descriptor of that name in words, and whether it accepts
+    /// connections.
+    pub(crate) fn describe(&self, link: &str) -> Words {
+        let socket = inode(link).and_then(|inode| self.0.get_or_init(read).get(&inode));
+        socket.cloned().unwrap_or_else(|| (link.to_owned(), false))
     }
 }
 
@@ -97,6 +105,10 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
 
+    fn described(fd: &impl AsRawFd) -> Words {
+        KernelSockets::default().describe(&link(fd.as_raw_fd()).unwrap())
+    }
+
     #[test]
     fn sockets_of_the_kernel_are_told_by_their_descriptors() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,29 +116,27 @@ mod tests {
         let mut client = TcpStream::connect(server).unwrap();
         let here = client.local_addr().unwrap();
         let listens = format!("tcp {server} LISTEN, accept-q 1");
-        let sockets = KernelSockets::default();
-        assert_eq!(sockets.describe(listener.as_raw_fd()).unwrap(), listens);
+        assert_eq!(described(&listener), (listens, true));
 
         let (stream, _) = listener.accept().unwrap();
         client.write_all(b"four").unwrap();
         let waits = format!("tcp {server} -> {here} ESTABLISHED, recv-q 4, send-q 0");
         let start = std::time::Instant::now();
-        let now = || KernelSockets::default().describe(stream.as_raw_fd()).unwrap();
-        while now() != waits {
-            assert!(start.elapsed().as_secs() < 20, "{} for {waits}", now());
+        while described(&stream) != (waits.clone(), false) {
+            let now = described(&stream);
+            assert!(start.elapsed().as_secs() < 20, "{now:?} for {waits}");
         }
     }
 
     #[test]
     fn other_descriptors_are_called_as_proc_does() {
-        let sockets = KernelSockets::default();
         let udp = UdpSocket::bind("[::1]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0"));
         let udp = udp.unwrap();
         let want = format!("udp {}, recv-q 0, send-q 0", udp.local_addr().unwrap());
-        assert_eq!(sockets.describe(udp.as_raw_fd()).unwrap(), want);
+        assert_eq!(described(&udp), (want, false));
         let (reader, _writer) = std::io::pipe().unwrap();
-        let pipe = sockets.describe(reader.as_raw_fd()).unwrap();
+        let (pipe, _) = described(&reader);
         assert!(pipe.starts_with("pipe:["), "{pipe}");
-        assert_eq!(sockets.describe(-1), None);
+        assert_eq!(link(-1), None);
     }
 }

@@ -7,6 +7,8 @@ use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
+use crate::g::G;
+use crate::park::WaitReason;
 
 /// Goroutines that the report of a deadlock lists; more are counted.
 pub(super) const DEADLOCK_DUMP: usize = 1000;
@@ -109,7 +111,8 @@ impl Shared {
 
     /// Every goroutine waits, and there is no timer, no network, nobody in
     /// `blocking`, and among the process's `threads` none but this runtime's
-    /// and those that wait in `run`. With a stack attached it cannot be known.
+    /// and those that wait in `run`. With a stack attached it cannot be known;
+    /// a wait for a descriptor of the kernel may end.
     fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
         let quiet = self.netpoll.shards() == 0
             && self.in_blocking.load(Ordering::SeqCst) == 0
@@ -125,23 +128,28 @@ impl Shared {
         // look is the long one.
         self.live_count() > 0
             && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
-            && self.registry.all(|g| g.state.phase() == Phase::Parked)
+            && self.registry.all(waits_for_another)
             && self.all_idle()
     }
+}
+
+/// Whether only another goroutine can wake it.
+fn waits_for_another(g: &G) -> bool {
+    g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::netpoll::Netpoll;
-    use crate::park::{Parker, WaitReason, park};
+    use crate::park::{Parker, park};
     use crate::sched::Sizes;
     use crate::spawn::go_in;
     use std::panic::Location;
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(Sizes::of(2), Netpoll::new(None), None).unwrap();
+        let shared = Shared::new(Sizes::of(2), Netpoll::new(None).unwrap(), None).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);
@@ -175,6 +183,29 @@ mod tests {
         parker.unpark();
         waits.join().unwrap();
         assert!(!shared.is_deadlocked(ours), "nobody waits");
+        shared.exit();
+        assert_eq!(shared.join_threads(clock::now()), 0);
+    }
+
+    #[test]
+    fn a_wait_for_a_descriptor_of_the_kernel_is_no_deadlock() {
+        let shared = Shared::new(Sizes::of(1), Netpoll::new(None).unwrap(), None).unwrap();
+        shared.start_first().unwrap();
+        shared.in_run.fetch_add(1, Ordering::SeqCst);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let reads = go_in(&shared, None, Location::caller(), move || {
+            let mut reader = crate::net::PollFd::new(reader).unwrap();
+            std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
+        });
+        let start = clock::now();
+        let waits = |g: &std::sync::Arc<G>| g.reason() == Some(WaitReason::IoWait);
+        while !(shared.all_idle() && shared.live().iter().all(waits)) {
+            assert!(clock::now().since(start).as_secs() < 20);
+            std::thread::yield_now();
+        }
+        assert!(!shared.is_deadlocked(|| shared.threads().len() + 1));
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        assert_eq!(reads.join().unwrap(), 1);
         shared.exit();
         assert_eq!(shared.join_threads(clock::now()), 0);
     }

@@ -6,7 +6,7 @@
 //!
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
-//!   [`census`]: what decides whether to.
+//!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`], [`watch`]: the watcher, and what it sees.
 //! * [`view`]: what others may see of all this.
@@ -25,6 +25,7 @@ mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
 pub(crate) mod simulated;
+mod sleeper;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
@@ -52,10 +53,11 @@ use crate::see::See;
 use crate::timer::TimerTarget;
 
 use census::Census;
+use idle::Idle;
 pub use idle::blocking;
-use idle::{Idle, Sleeper};
 use registry::Registry;
 use simulated::Simulation;
+use sleeper::Sleeper;
 
 /// The global queue.
 #[derive(Default)]
@@ -258,7 +260,7 @@ impl Shared {
         netpoll: Netpoll,
         simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
-        let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let sleeper = Sleeper::new(&netpoll)?;
         let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
             .map(|_| AtomicU64::new(start.0))
