@@ -23,7 +23,7 @@ use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
