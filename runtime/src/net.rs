@@ -13,6 +13,8 @@
 //! A runtime that shuts down ends every wait here with an error of kind
 //! `Other`, «the runtime is shutting down».
 
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+mod async_io;
 mod listener;
 mod stream;
 

@@ -28,6 +28,8 @@ pub struct TcpStream {
     rt: Arc<Shared>,
     fd: Fd,
     desc: Arc<PollDesc>,
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(super) tasks: super::async_io::Tasks,
 }
 
 impl TcpStream {
@@ -76,7 +78,13 @@ impl TcpStream {
             // Nobody can use it. It fails only for an fd that is gone.
             let _ = rt.netpoll.stack().map(|stack| stack.abort(fd, now));
         })?;
-        let stream = TcpStream { rt, fd, desc };
+        let stream = TcpStream {
+            rt,
+            fd,
+            desc,
+            #[cfg(any(feature = "futures-io", feature = "hyper"))]
+            tasks: super::async_io::Tasks::default(),
+        };
         stream.rt.netpoll.register(&stream.desc, fd)?;
         Ok(stream)
     }
