@@ -14,13 +14,14 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{self, Fiber, Out, Stacks, Suspender};
+use crate::local::Locals;
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
@@ -54,6 +55,36 @@ pub(crate) struct Birth {
     pub(crate) site: &'static Location<'static>,
     pub(crate) stacks: Option<Arc<Stacks>>,
     pub(crate) claimed: bool,
+}
+
+/// The body of a goroutine that ended before it was anywhere.
+pub(crate) struct Ended;
+
+impl Body for Ended {
+    fn run(&mut self, _end: &End) -> Next {
+        Next::Done
+    }
+
+    fn abandon(&mut self, _why: Box<dyn std::any::Any + Send>, _end: &End) {}
+}
+
+/// The body of a goroutine that must not run on.
+struct Doomed {
+    body: Box<dyn Body>,
+    why: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Body for Doomed {
+    fn run(&mut self, end: &End) -> Next {
+        if let Some(why) = self.why.take() {
+            self.body.abandon(why, end);
+        }
+        Next::Done
+    }
+
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
+        self.body.abandon(why, end);
+    }
 }
 
 /// A goroutine.
@@ -93,13 +124,12 @@ pub(crate) struct G {
     pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
+    locals: OnceLock<Box<Locals>>,
     body: UnsafeCell<Option<Box<dyn Body>>>,
     /// Marks that were taken when it was started, and that it has not seen yet.
     told: Cell<Mark>,
     /// The stack that its suspended code is on.
     fiber: UnsafeCell<Option<Fiber>>,
-    /// Its next step is its end: it was cancelled.
-    doomed: Cell<bool>,
     /// What its last step wants next.
     next: Cell<Next>,
     /// How its code switches away; set by the fiber when it starts to run it.
@@ -107,7 +137,7 @@ pub(crate) struct G {
 }
 
 // SAFETY: the fields that are not Sync by themselves (`body`, `told`, `fiber`,
-// `doomed`, `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
+// `next`, `suspender`) are touched only by the M that moved `state` from Runnable to
 // Running, until it moves it on; both moves are atomic, so one M's use happens
 // before the next one's. `body` is Send, so it may be used from one M after
 // another. `fiber` holds code in the middle of user frames, which need not be
@@ -141,10 +171,10 @@ impl G {
             #[cfg(not(loom))]
             claim: crate::claim::Claim::new(),
             end: End::default(),
+            locals: OnceLock::new(),
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
-            doomed: Cell::new(false),
             next: Cell::new(Next::Done),
             suspender: Cell::new(None),
         }
@@ -165,10 +195,20 @@ impl G {
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.locals = OnceLock::new();
         self.told.set(Mark::NONE);
-        self.doomed.set(false);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    /// Its goroutine-local values.
+    pub(crate) fn locals(&self) -> &Locals {
+        self.locals.get_or_init(Box::default)
+    }
+
+    /// As [`G::locals`], if it ever had any.
+    pub(crate) fn locals_if_any(&self) -> Option<&Locals> {
+        self.locals.get().map(|locals| &**locals)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -239,10 +279,6 @@ impl G {
     #[inline(never)]
     pub(crate) unsafe fn run_body(&self, suspender: Suspender) {
         self.suspender.set(Some(suspender));
-        if self.doomed.replace(false) {
-            // SAFETY: as the caller says.
-            unsafe { self.abandon_body(Box::new(crate::Cancelled)) };
-        }
         // SAFETY: the running M alone touches the body, and it does so once:
         // steps do not nest.
         let body = unsafe { &mut *self.body.get() };
@@ -262,19 +298,24 @@ impl G {
         self.next.replace(Next::Done)
     }
 
-    /// Makes its next step its end, on its own stack, where what it drops may
-    /// wait.
+    /// Has the goroutine end in place of its next step: what it holds is dropped
+    /// on its own stack, where that may wait.
     ///
     /// # Safety
-    /// The caller is the M that runs this G.
-    pub(crate) unsafe fn doom(&self) {
-        self.doomed.set(true);
+    /// The caller is the M that runs this G, between steps.
+    pub(crate) unsafe fn doom(&self, why: Box<dyn std::any::Any + Send>) {
+        // SAFETY: as for run_body.
+        let slot = unsafe { &mut *self.body.get() };
+        *slot = slot.take().map(|body| {
+            let why = Some(why);
+            Box::new(Doomed { body, why }) as Box<dyn Body>
+        });
     }
 
-    /// Ends the goroutine before its next step.
+    /// Ends the goroutine without a stack of its own.
     ///
     /// # Safety
-    /// As for [`G::run_body`].
+    /// As for [`G::doom`].
     pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
         if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
@@ -403,5 +444,9 @@ impl TimerTarget for G {
         if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
             sched::ready(self);
         }
+    }
+
+    fn is_stale(&self, seq: u64) -> bool {
+        self.timer.load(Ordering::Relaxed) != seq
     }
 }

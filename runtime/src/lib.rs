@@ -40,14 +40,17 @@
 pub mod chan;
 mod claim;
 mod coarse;
+pub mod context;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 mod future;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+pub mod group;
 #[allow(unsafe_code, reason = "the value of a short lock")]
 mod latch;
+pub mod local;
 mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
@@ -57,6 +60,7 @@ mod model;
 mod must_not_compile;
 pub mod net;
 mod netpoll;
+mod netpoll_epoll;
 mod netpoll_stack;
 mod p;
 mod park;
@@ -64,19 +68,22 @@ mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
 mod schedtrace;
+#[allow(unsafe_code, reason = "goroutines that borrow")]
+mod scope;
 mod see;
 pub mod select;
 pub mod simulation;
 mod spawn;
 pub mod sync;
 mod sync_shim;
-mod time;
+pub mod time;
 mod timer;
 mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
 pub use future::block_on;
+pub use local::current_name;
 pub use long_runs::LongRun;
 pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
@@ -84,6 +91,7 @@ pub use runtime::{
     BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
 };
 pub use sched::blocking;
+pub use scope::{Scope, ScopedHandle, scope};
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
@@ -91,6 +99,6 @@ pub use spawn::{
     goroutine, num_procs, stack_high_water, steps, yield_now,
 };
 pub use sync::WaitGroup;
-pub use time::{now, sleep};
+pub use time::{after, now, sleep};
 pub use wirepath_driver::{Nanos, clock, trace};
 pub use wirepath_stack::Stack;

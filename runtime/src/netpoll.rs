@@ -10,56 +10,106 @@
 //!
 //! # What a mechanism supplies
 //!
-//! A mechanism asks its source of readiness for edges and hands each to
-//! [`Table::notify`] with the token that it was registered under; wakes are
-//! collected and delivered by the caller after every lock is released. The one
-//! mechanism today is `netpoll_stack.rs`, the readiness of our own stack;
-//! descriptors of the kernel would be another over the same table.
+//! A mechanism asks its source of readiness for edges and hands each to the
+//! table ([`Table::notify`], [`Table::notify_kernel`]) with the token that it
+//! was registered under; wakes are collected and delivered by the caller after
+//! every lock is released. There are two over the same table, and both may be
+//! live in one runtime: `netpoll_stack.rs`, the readiness of our own stack, and
+//! `netpoll_epoll.rs`, Linux's epoll for descriptors of the kernel.
+//! [`Source`] says of a descriptor which one is its own.
+//!
+//! # A call that took all there was
+//!
+//! A read of a stream that fills less than its buffer has emptied it: what
+//! comes later is an edge of its own, which the word keeps. So one may wait
+//! without asking again, which would cost a system call only to hear
+//! `WouldBlock`. But an end or an error behind those bytes was told already,
+//! perhaps together with them. Hence such an edge stays in the side
+//! ([`Side::ended`]): while it does, no wait sleeps; a call that says
+//! `WouldBlock` after all takes it away.
 //!
 //! # Lock order
 //!
-//! [`deadline::Entry`]'s, then a slot's, then the timer heap's. The word and
-//! the deadlines are atomic. Nothing here parks while it holds a lock.
+//! [`deadline::Entry`]'s, then a slot's, then the timer heap's. A
+//! [`source::KernelFd`]'s is held with no other. The word and the deadlines are
+//! atomic. Nothing here parks while it holds a lock.
 
 mod deadline;
 mod describe;
+mod source;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use rustix::event::Timespec;
 use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Actor, Stage};
 use wirepath_stack::syscall::{Ready, Turn};
 use wirepath_stack::{Errno, Fd, Stack};
 
+use crate::net::Network;
+pub(crate) use crate::netpoll_epoll::{EVENT, EpollPoll, WAKEUP};
 use crate::netpoll_stack::StackPoll;
 use crate::park::{Parker, WaitReason, Wake, park};
+use crate::time::now;
 use crate::word::{Arm, WaitWord};
 
 use deadline::NEVER;
 pub(crate) use describe::{Patience, Waits};
+pub(crate) use source::{CallError, KernelFd, Source};
 use table::Slot;
 pub(crate) use table::Table;
 
 /// The readiness of everything that goroutines of one runtime wait for.
 pub(crate) struct Netpoll {
     stack: Option<StackPoll>,
+    pub(crate) kernel: EpollPoll,
     table: Table,
+    /// What calls take that name no network.
+    network: Network,
     dialled: AtomicUsize,
 }
 
 impl Netpoll {
-    pub(crate) fn new(stack: Option<Stack>) -> Netpoll {
-        Netpoll {
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub(crate) fn new(stack: Option<Stack>) -> io::Result<Netpoll> {
+        let network = match stack {
+            Some(_) => Network::Stack,
+            None => Network::Kernel,
+        };
+        Ok(Netpoll {
+            network,
             stack: stack.map(StackPoll::new),
+            kernel: EpollPoll::new()?,
             table: Table::new(),
             dialled: AtomicUsize::new(0),
-        }
+        })
+    }
+
+    /// With `network` for calls that name none.
+    pub(crate) fn with_network(self, network: Network) -> Netpoll {
+        Netpoll { network, ..self }
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Looks for descriptors of the kernel that are ready. Appends whom it
+    /// concerns to `woken`; the caller unparks them.
+    pub(crate) fn poll_kernel(&self, now: Nanos, woken: &mut Vec<Parker>) {
+        self.kernel.poll(&self.table, now, woken);
+    }
+
+    /// Sleeps until something happens, as [`EpollPoll::wait`].
+    pub(crate) fn sleep(&self, timeout: Option<&Timespec>, woken: &mut Vec<Parker>) -> bool {
+        self.kernel.wait(&self.table, timeout, woken)
     }
 
     /// One turn of a shard: at most `budget` frames in. Appends whom it
@@ -117,10 +167,46 @@ impl Netpoll {
         self.dialled.fetch_add(1, Ordering::Relaxed) % self.shards().max(1)
     }
 
-    /// Enters a descriptor.
-    pub(crate) fn open(&self, fds: &[Fd], is_listener: bool) -> io::Result<Arc<PollDesc>> {
-        let desc = self.table.open(fds, is_listener);
+    /// Enters a descriptor of the stack, which [`Netpoll::register`] follows.
+    /// `what` it is called in errors: «the connection».
+    pub(crate) fn open(&self, fds: &[Fd], what: &'static str) -> io::Result<Arc<PollDesc>> {
+        self.enter(Source::stack(fds), what)
+    }
+
+    fn enter(&self, source: Source, what: &'static str) -> io::Result<Arc<PollDesc>> {
+        let desc = self.table.open(source, what);
         desc.ok_or_else(|| Errno::NoBuffers.into())
+    }
+
+    /// Enters a descriptor of the kernel, which must not block, and has epoll
+    /// report its readiness. It is closed if that fails.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for what cannot be waited for (a regular file); out
+    /// of memory.
+    pub(crate) fn open_kernel(&self, fd: OwnedFd, what: &'static str) -> io::Result<Arc<PollDesc>> {
+        let desc = self.enter(Source::Kernel(KernelFd::new(fd)), what)?;
+        let Source::Kernel(kernel) = &desc.source else {
+            unreachable!("made so above");
+        };
+        let added = kernel.call(|fd| self.kernel.register(fd, desc.token));
+        added.inspect_err(|_| {
+            desc.close();
+            drop(kernel.take());
+            self.release(&desc);
+        })?;
+        Ok(desc)
+    }
+
+    /// Takes a kernel descriptor out of epoll and of `desc`, which
+    /// [`PollDesc::close`] said is to be closed; the caller closes it.
+    pub(crate) fn take_kernel(&self, desc: &PollDesc) -> Option<OwnedFd> {
+        let Source::Kernel(kernel) = &desc.source else {
+            return None;
+        };
+        let fd = kernel.take()?;
+        self.kernel.deregister(fd.as_fd());
+        Some(fd)
     }
 
     /// Has the stack report the readiness of one of the descriptor's fds.
@@ -162,7 +248,9 @@ impl Dir {
 /// Made by [`crate::net::TcpStream::readable`] and its like, right after a
 /// call returned `WouldBlock`, and handed to the runtime at the end of the
 /// step. The next step must try the call again until it returns `WouldBlock`:
-/// readiness is an edge, and a wake without cause is allowed.
+/// readiness is an edge, and a wake without cause is allowed. Of a TCP stream a
+/// call that moved fewer bytes than it was given room for (but at least one)
+/// will do as well: it took all there was, and what comes later is another edge.
 pub struct Wait(pub(crate) WaitInner);
 
 /// See [`Wait`].
@@ -176,6 +264,8 @@ struct Side {
     word: WaitWord,
     /// In nanoseconds; [`NEVER`] for none.
     deadline: AtomicU64,
+    /// An end or an error was told, and no call has said `WouldBlock` since.
+    ended: AtomicBool,
 }
 
 impl Side {
@@ -183,6 +273,7 @@ impl Side {
         Side {
             word: WaitWord::new(),
             deadline: AtomicU64::new(NEVER),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -194,30 +285,43 @@ impl Side {
             at => at <= now().0,
         }
     }
+
+    /// Runs `call`, and forgets an end that was told if it would block.
+    ///
+    /// It is forgotten before the call, and noted again after it: an end that
+    /// is told meanwhile is noted in either case.
+    fn noting_end<T>(&self, call: impl FnOnce() -> Result<T, CallError>) -> Result<T, CallError> {
+        let ended = self.ended.load(Ordering::SeqCst) && self.ended.swap(false, Ordering::SeqCst);
+        let result = call();
+        if ended && !result.as_ref().is_err_and(|e| e.is_would_block()) {
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        result
+    }
 }
 
 /// What the runtime knows of one descriptor.
 pub(crate) struct PollDesc {
-    /// The descriptor: what the trace calls the flow.
-    fd: Fd,
-    /// A listener's descriptors on the other shards.
-    others: Box<[Fd]>,
-    is_listener: bool,
+    pub(crate) source: Source,
+    /// What it is called in errors: «the connection».
+    what: &'static str,
     sides: [Side; 2],
     closing: AtomicBool,
+    /// What epoll tells of a kernel descriptor by: its slot, and a generation
+    /// that no other user of the slot has.
+    pub(crate) token: u64,
     /// The place in the table, which outlives this descriptor.
     slot: Arc<Slot>,
 }
 
 impl PollDesc {
-    fn new(fds: &[Fd], is_listener: bool, slot: Arc<Slot>) -> PollDesc {
-        let (&fd, others) = fds.split_first().expect("a descriptor has an fd");
+    fn new(source: Source, what: &'static str, token: u64, slot: Arc<Slot>) -> PollDesc {
         PollDesc {
-            fd,
-            others: others.into(),
-            is_listener,
+            source,
+            what,
             sides: [Side::new(), Side::new()],
             closing: AtomicBool::new(false),
+            token,
             slot,
         }
     }
@@ -226,20 +330,31 @@ impl PollDesc {
         &self.sides[dir as usize]
     }
 
-    fn owns(&self, fd: Fd) -> bool {
-        self.fd == fd || self.others.contains(&fd)
+    /// What the trace calls the flow. The kernel's have the highest bit, which
+    /// the stack's have not until their generations have gone half around.
+    pub(crate) fn flow(&self) -> u64 {
+        match &self.source {
+            Source::Stack { fd, .. } => fd.raw(),
+            Source::Kernel(_) => 1 << 63 | self.token,
+        }
     }
 
     /// An edge from the mechanism: takes the waiters whom it concerns.
     pub(crate) fn notify(&self, ready: Ready, woken: &mut Vec<Parker>) {
-        for (dir, cause) in [
-            (Dir::Read, Ready::READ | Ready::HANGUP),
-            (Dir::Write, Ready::WRITE | Ready::HANGUP),
+        for (dir, cause, end) in [
+            (Dir::Read, Ready::READ, Ready::END),
+            (Dir::Write, Ready::WRITE, Ready::empty()),
         ] {
-            if !ready.intersects(cause) {
+            if !ready.intersects(cause | Ready::HANGUP) {
                 continue;
             }
-            if let Some(waiter) = self.side(dir).word.notify() {
+            let side = self.side(dir);
+            // Before the word: who is woken, or finds the word empty later,
+            // sees it.
+            if ready.intersects(end | Ready::HANGUP) {
+                side.ended.store(true, Ordering::SeqCst);
+            }
+            if let Some(waiter) = side.word.notify() {
                 if trace::enabled() {
                     self.trace_ready(&waiter);
                 }
@@ -250,7 +365,7 @@ impl PollDesc {
 
     #[cold]
     fn trace_ready(&self, waiter: &Parker) {
-        let mut event = trace::Event::new(crate::time::now(), Stage::GReady, self.fd.raw());
+        let mut event = trace::Event::new(now(), Stage::GReady, self.flow());
         event.actor = Actor {
             g: waiter.goroutine_id(),
             ..Actor::default()
@@ -264,10 +379,12 @@ impl PollDesc {
     pub(crate) fn arm(&self, dir: Dir, waiter: Parker) -> Arm {
         let side = self.side(dir);
         let armed = side.word.arm(waiter);
-        // A close or a deadline that came before the announcement found
-        // nobody to wake, so both are looked at again after it.
+        // A close, an end or a deadline that came before the announcement found
+        // nobody to wake, so all are looked at again after it.
         if armed == Arm::Armed
-            && (self.closing.load(Ordering::SeqCst) || side.expired(crate::time::now))
+            && (self.closing.load(Ordering::SeqCst)
+                || side.ended.load(Ordering::SeqCst)
+                || side.expired(now))
             && let Some(waiter) = side.word.disarm()
         {
             waiter.unpark();
@@ -276,10 +393,10 @@ impl PollDesc {
     }
 
     /// Runs `call` until it does not block, parking in between.
-    pub(crate) fn retry<T>(
+    pub(crate) fn retry<T, E: Into<CallError>>(
         &self,
         dir: Dir,
-        mut call: impl FnMut(Nanos) -> Result<T, Errno>,
+        mut call: impl FnMut(Nanos) -> Result<T, E>,
     ) -> io::Result<T> {
         loop {
             match self.attempt(dir, &mut call) {
@@ -291,40 +408,36 @@ impl PollDesc {
 
     /// Runs `call` once with the time, unless the descriptor is closed or the
     /// direction's deadline has passed.
-    pub(crate) fn attempt<T>(
+    pub(crate) fn attempt<T, E: Into<CallError>>(
         &self,
         dir: Dir,
-        call: impl FnOnce(Nanos) -> Result<T, Errno>,
+        call: impl FnOnce(Nanos) -> Result<T, E>,
     ) -> io::Result<T> {
-        let now = crate::time::now();
-        if !self.closing.load(Ordering::SeqCst) && self.side(dir).expired(|| now) {
+        let now = now();
+        let side = self.side(dir);
+        if !self.closing.load(Ordering::SeqCst) && side.expired(|| now) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, DeadlineExceeded));
         }
-        self.unless_closed(|| call(now))
+        self.unless_closed(|| side.noting_end(|| call(now).map_err(Into::into)))
     }
 
     /// Runs `call`; an error because the descriptor was closed, also while it
     /// ran, says so.
-    pub(crate) fn unless_closed<T>(
+    pub(crate) fn unless_closed<T, E: Into<CallError>>(
         &self,
-        call: impl FnOnce() -> Result<T, Errno>,
+        call: impl FnOnce() -> Result<T, E>,
     ) -> io::Result<T> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(self.closed());
         }
-        call().map_err(|e| match e {
-            Errno::BadFd if self.closing.load(Ordering::SeqCst) => self.closed(),
+        call().map_err(|e| match e.into() {
+            e if e.is_bad_fd() && self.closing.load(Ordering::SeqCst) => self.closed(),
             e => e.into(),
         })
     }
 
     fn closed(&self) -> io::Error {
-        let what = if self.is_listener {
-            "the listener"
-        } else {
-            "the connection"
-        };
-        io::Error::new(io::ErrorKind::ConnectionAborted, Closed(what))
+        io::Error::new(io::ErrorKind::ConnectionAborted, Closed(self.what))
     }
 
     /// Parks the caller until something happened in this direction. May return

@@ -12,6 +12,7 @@ use wirepath_stack::Stack;
 
 use crate::long_runs::LongRun;
 use crate::metrics::{self, Metric};
+use crate::net::Network;
 use crate::netpoll::Netpoll;
 use crate::sched::simulated::Simulation;
 use crate::sched::{self, Shared, Sizes};
@@ -54,6 +55,9 @@ pub enum BuildError {
     /// A variable that is a switch is neither 0 nor 1: its name and value.
     #[error("{0}={1:?} is neither 0 nor 1; unset it or mend it")]
     BadSwitch(&'static str, String),
+    /// The stack was chosen as the network, and there is none.
+    #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
+    NoStack,
     /// A descriptor or a thread could not be had.
     #[error("the system refused a descriptor or a thread")]
     Io(#[from] io::Error),
@@ -79,6 +83,7 @@ pub struct Builder {
     procs_limit: Option<usize>,
     max_threads: Option<usize>,
     stack: Option<Stack>,
+    network: Option<Network>,
     stack_size: Option<usize>,
     max_goroutines: Option<usize>,
     schedtrace: Option<Duration>,
@@ -91,6 +96,7 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("max_procs", &self.max_procs)
             .field("stack", &self.stack.is_some())
+            .field("network", &self.network)
             .field("stack_size", &self.stack_size)
             .field("max_goroutines", &self.max_goroutines)
             .field("schedtrace", &self.schedtrace)
@@ -136,6 +142,15 @@ impl Builder {
     #[must_use]
     pub fn stack(mut self, stack: Stack) -> Builder {
         self.stack = Some(stack);
+        self
+    }
+
+    /// The network of calls that name none, as
+    /// [`TcpListener::bind`](crate::net::TcpListener::bind). Default: the stack
+    /// if there is one, else the kernel's. The other stays at hand by its name.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Builder {
+        self.network = Some(network);
         self
     }
 
@@ -206,11 +221,11 @@ impl Builder {
         let wishes = self.wishes()?;
         crate::coro::install();
         let simulation = self.virtual_time.map(Simulation::new);
-        let shared = Shared::new(sizes, Netpoll::new(self.stack), simulation)?;
+        let shared = Shared::new(sizes, self.netpoll()?, simulation)?;
         shared.see.set(wishes);
         let runtime = Runtime { shared };
         runtime.shared.start_first()?;
-        if self.virtual_time.is_none() {
+        if runtime.shared.simulation.is_none() {
             runtime.shared.start_sysmon()?;
         }
         Ok(runtime)
@@ -237,6 +252,17 @@ impl Builder {
             stack,
             goroutines: self.max_goroutines,
         })
+    }
+}
+
+impl Builder {
+    fn netpoll(self) -> Result<Netpoll, BuildError> {
+        if self.network == Some(Network::Stack) && self.stack.is_none() {
+            return Err(BuildError::NoStack);
+        }
+        let netpoll = Netpoll::new(self.stack)?;
+        let network = self.network.unwrap_or(netpoll.network());
+        Ok(netpoll.with_network(network))
     }
 }
 
@@ -470,10 +496,12 @@ impl Runtime {
         let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
         let leaked = self.shared.registry.len();
         self.shared.exit();
+        let stuck_threads = self.shared.join_threads(until);
+        self.shared.give_up();
         ShutdownReport {
             leaked,
             leaked_goroutines,
-            stuck_threads: self.shared.join_threads(until),
+            stuck_threads,
         }
     }
 }

@@ -38,7 +38,7 @@ fn bytes_are_copied_both_ways_at_once() {
             let (near, far) = pair();
             let echo = go(move || {
                 let copied = block_on(futures::io::copy(&far, &mut &far)).unwrap();
-                block_on((&far).close()).unwrap();
+                block_on(AsyncWriteExt::close(&mut &far)).unwrap();
                 copied
             });
             let sent: Vec<u8> = (0..LEN).map(|i| (i / 7) as u8).collect();
@@ -48,7 +48,7 @@ fn bytes_are_copied_both_ways_at_once() {
             block_on(async {
                 let write = async {
                     (&near).write_all(&sent).await.unwrap();
-                    (&near).close().await.unwrap();
+                    AsyncWriteExt::close(&mut &near).await.unwrap();
                 };
                 let mut reader = &near;
                 let (read, ()) = futures::join!(reader.read_to_end(&mut back), write);

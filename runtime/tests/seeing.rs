@@ -442,7 +442,7 @@ fn who_waits_for_the_network_shows_the_connection() {
             sleep(Duration::from_secs(3600));
         });
         let _ = listener.accept();
-        reader.join().unwrap()
+        reader.join().unwrap();
     });
     let (begin, begun) = channel::<()>(1);
     let client = lab.client.go(move || {

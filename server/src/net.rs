@@ -40,6 +40,11 @@ impl Conn for NetConn {
         self.stream.try_read(into)
     }
 
+    fn short_read_drains(&self) -> bool {
+        // Of both networks: see `TcpStream::readable`.
+        true
+    }
+
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         (&self.stream).write(bytes)
     }

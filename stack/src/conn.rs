@@ -346,6 +346,7 @@ impl Conn {
         let socket = self.socket.get();
         ready.set(Ready::READ, socket.recv_queue() > 0 || self.has_end());
         ready.set(Ready::WRITE, socket.can_send());
+        ready.set(Ready::END, self.has_end());
         if self.error.is_some() {
             ready |= Ready::READ | Ready::WRITE | Ready::HANGUP;
         }
@@ -370,7 +371,7 @@ impl Conn {
         }
         if self.has_end() && !self.marks.contains(Marks::TOLD_END) {
             self.marks.insert(Marks::TOLD_END);
-            edges |= Ready::READ;
+            edges |= Ready::READ | Ready::END;
         }
         if self.marks.contains(Marks::CONNECT_NEWS) {
             self.marks.remove(Marks::CONNECT_NEWS);

@@ -1,16 +1,18 @@
-//! `wirepath serve`: HTTP on a TAP device, until told to stop.
+//! `wirepath serve`: HTTP on a TAP device, or over the kernel's sockets, until
+//! told to stop.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use wirepath::runtime::net::TcpListener;
-use wirepath::runtime::{self, Runtime};
+use wirepath::runtime::net::{Network, TcpListener};
+use wirepath::runtime::{self, Builder, Runtime};
 use wirepath::{FileServer, ServeMux, Server};
-use wirepath_stack::{Cidr, MacAddr};
+use wirepath_stack::{Cidr, MacAddr, Stack};
 
 use crate::device::{self, Attachment};
 use crate::failure::Failure;
@@ -25,10 +27,20 @@ pub struct Options {
     /// The TAP device to serve on: made if there is none, else taken if it is
     /// persistent and its owner is you.
     #[arg(long, value_name = "NAME")]
-    tap: String,
+    tap: Option<String>,
     /// An address of the server with its network, up to 8 times.
-    #[arg(long = "addr", value_name = "ADDR/PREFIX", required = true)]
+    #[arg(long = "addr", value_name = "ADDR/PREFIX")]
     addrs: Vec<Cidr>,
+    /// Serve over the kernel's sockets instead of a device and a stack of its
+    /// own, at a port of every address, or at one address and port; needs no
+    /// rights. Port 0 takes a free one.
+    #[arg(
+        long,
+        value_name = "[ADDR]:PORT",
+        value_parser = parse_kernel_listen,
+        conflicts_with_all = ["tap", "addrs", "listen", "gateways", "mac", "pcap"]
+    )]
+    kernel: Option<SocketAddr>,
     /// Where to listen: a port of every address, or one address and port.
     #[arg(long, value_name = "[ADDR]:PORT", default_value = ":8080", value_parser = parse_listen)]
     listen: SocketAddr,
@@ -53,6 +65,15 @@ pub struct Options {
 
 /// `:8080`, `10.0.0.2:80`, `[fd00::2]:80`.
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let given = parse_kernel_listen(text)?;
+    let given = Some(given).filter(|addr| addr.port() != 0);
+    given.ok_or_else(|| LISTEN_FORM.into())
+}
+
+const LISTEN_FORM: &str = "write a port as :8080, or an address and a port as 10.0.0.2:8080";
+
+/// As [`parse_listen`], or `:0` for a free port.
+fn parse_kernel_listen(text: &str) -> Result<SocketAddr, String> {
     let given = match text.strip_prefix(':') {
         Some(port) => port
             .parse()
@@ -60,57 +81,91 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
             .map(|p| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), p)),
         None => text.parse().ok(),
     };
-    let given = given.filter(|addr: &SocketAddr| addr.port() != 0);
-    given.ok_or_else(|| "write a port as :8080, or an address and a port as 10.0.0.2:8080".into())
+    given.ok_or_else(|| LISTEN_FORM.into())
 }
 
 /// Serves until a signal, then drains.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    check_addresses(options)?;
     if let Some(root) = options.root.as_deref().filter(|root| !root.is_dir()) {
         let root = root.display();
         return Err(Failure::refused(format!(
             "--root {root} is not a directory"
         )));
     }
+    match (options.kernel, &options.tap) {
+        (Some(listen), _) => serve(options, None, listen, kernel_greeting),
+        (None, Some(tap)) => run_on_tap(options, tap),
+        (None, None) => Err(Failure::refused(
+            "nowhere to serve: give a device with --tap NAME and its address with --addr \
+             ADDR/PREFIX, or --kernel :8080 for the kernel's sockets",
+        )),
+    }
+}
+
+fn run_on_tap(options: &Options, tap: &str) -> Result<(), Failure> {
+    check_addresses(options)?;
     let attachment = device::attach_tap(&device::TapRequest {
-        name: &options.tap,
+        name: tap,
         addrs: &options.addrs,
         gateways: &options.gateways,
         mac: options.mac,
         pcap: options.pcap.as_deref(),
     })?;
-    let mut builder = Runtime::builder().stack(attachment.stack.clone());
-    if let Some(n) = options.maxprocs {
-        builder = builder.max_procs(n.into());
-    }
-    let runtime = builder.build().map_err(|e| Failure::setup(&e))?;
+    let greeting = tap_greeting(tap, &options.addrs, options.listen);
+    serve(options, Some(attachment), options.listen, |_| greeting)
+}
+
+/// Serves over the attachment's stack, or without one over the kernel's
+/// sockets. `greet` gets the address that it listens on.
+fn serve(
+    options: &Options,
+    attachment: Option<Attachment>,
+    listen: SocketAddr,
+    greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
+) -> Result<(), Failure> {
+    let stack = attachment.as_ref().map(|a| a.stack.clone());
+    let runtime = builder(options, stack.clone())
+        .build()
+        .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    let server = make_server(options, &attachment)?;
+    let server = make_server(options, stack)?;
     let served = {
         let server = server.clone();
-        let greeting = greeting(options);
-        let listen = options.listen;
-        runtime.run(move || serve_until_stopped(&server, listen, &greeting))
+        runtime.run(move || serve_until_stopped(&server, listen, greet))
     };
     served
         .map_err(|_| Failure::running("the server's main goroutine panicked; this is a bug"))??;
     runtime.shutdown(Duration::from_secs(1));
-    print_totals(&server, attachment)
+    print_totals(&server);
+    attachment.map_or(Ok(()), Attachment::finish)
+}
+
+fn builder(options: &Options, stack: Option<Stack>) -> Builder {
+    let mut builder = Runtime::builder();
+    if let Some(stack) = stack {
+        builder = builder.stack(stack);
+    }
+    if let Some(n) = options.maxprocs {
+        builder = builder.max_procs(n.into());
+    }
+    builder
 }
 
 /// The server of the demo site or of files, with its counters.
-fn make_server(options: &Options, attachment: &Attachment) -> Result<Server, Failure> {
-    let stack = attachment.stack.clone();
+fn make_server(options: &Options, stack: Option<Stack>) -> Result<Server, Failure> {
+    let network = match stack {
+        Some(_) => Network::Stack,
+        None => Network::Kernel,
+    };
     // The counters' handler is made before the server that it tells of.
     let server: Arc<OnceLock<Server>> = Arc::default();
     let counters = {
         let server = server.clone();
-        move || counters(server.get(), &stack)
+        move || counters(server.get(), stack.as_ref())
     };
     let mux = match &options.root {
-        None => site::mux(counters),
+        None => site::mux(network, counters),
         Some(root) => {
             let files = FileServer::new(root).map_err(|e| {
                 Failure::refused(format!(
@@ -127,9 +182,13 @@ fn make_server(options: &Options, attachment: &Attachment) -> Result<Server, Fai
     Ok(server.get_or_init(|| Server::new(mux)).clone())
 }
 
-fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> Result<(), Failure> {
-    let listener = TcpListener::bind(listen)
-        .map_err(|e| Failure::refused(format!("cannot listen on {listen}: {e}")))?;
+fn serve_until_stopped(
+    server: &Server,
+    listen: SocketAddr,
+    greet: impl FnOnce(SocketAddr) -> String,
+) -> Result<(), Failure> {
+    let listener = TcpListener::bind(listen).map_err(|e| cannot_listen(listen, &e))?;
+    let greeting = greet(listener.local_addr().map_err(|e| Failure::setup(&e))?);
     let runtime = runtime::Handle::current().expect("called on a goroutine");
     let to_stop = server.clone();
     let (drained, drain) = runtime::chan::channel(1);
@@ -154,8 +213,23 @@ fn serve_until_stopped(server: &Server, listen: SocketAddr, greeting: &str) -> R
     Ok(())
 }
 
+fn cannot_listen(listen: SocketAddr, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop who has it (see `ss -ltnp`) or take another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are root's: take a higher one",
+        io::ErrorKind::AddrNotAvailable => "; give an address of this machine, or only a port",
+        _ => "",
+    };
+    Failure::refused(format!("cannot listen on {listen}: {error}{advice}"))
+}
+
 /// An address that belongs to nobody here is refused before a device is made.
 fn check_addresses(options: &Options) -> Result<(), Failure> {
+    if options.addrs.is_empty() {
+        return Err(Failure::refused(
+            "the server needs an address on the device: give one with --addr 10.0.0.2/24",
+        ));
+    }
     for gateway in &options.gateways {
         if !options.addrs.iter().any(|cidr| cidr.contains(*gateway)) {
             return Err(Failure::refused(format!(
@@ -177,22 +251,19 @@ fn check_addresses(options: &Options) -> Result<(), Failure> {
 }
 
 /// What to print at the start: where it listens and how to get there.
-fn greeting(options: &Options) -> String {
+fn tap_greeting(tap: &str, addrs: &[Cidr], listen: SocketAddr) -> String {
     let mut text = String::new();
-    let port = options.listen.port();
-    let listening: Vec<_> = options
-        .addrs
+    let listening: Vec<_> = addrs
         .iter()
         .map(|cidr| cidr.addr)
-        .filter(|addr| options.listen.ip().is_unspecified() || options.listen.ip() == *addr)
-        .map(|addr| SocketAddr::new(addr, port))
+        .filter(|addr| listen.ip().is_unspecified() || listen.ip() == *addr)
+        .map(|addr| SocketAddr::new(addr, listen.port()))
         .collect();
     for addr in &listening {
-        text += &format!("listening on http://{addr}/ (device {})\n", options.tap);
+        text += &format!("listening on http://{addr}/ (device {tap})\n");
     }
     text += "\nTo reach it from this machine, in another shell:\n";
-    let tap = &options.tap;
-    for cidr in &options.addrs {
+    for cidr in addrs {
         if let Some(peer) = peer_addr(*cidr) {
             text += &format!("  sudo ip addr add {peer} dev {tap}\n");
         }
@@ -201,8 +272,33 @@ fn greeting(options: &Options) -> String {
     for addr in &listening {
         text += &format!("  curl http://{addr}/\n");
     }
-    text += "\nCtrl-C ends it once requests in flight are answered.\n";
-    text
+    text + HOW_TO_END
+}
+
+const HOW_TO_END: &str = "\nCtrl-C ends it once requests in flight are answered.\n";
+
+/// As [`tap_greeting`], of the kernel's socket that is bound to `bound`.
+fn kernel_greeting(bound: SocketAddr) -> String {
+    let port = bound.port();
+    let (at, of) = match bound.ip() {
+        ip if !ip.is_unspecified() => (bound, String::new()),
+        IpAddr::V4(_) => (
+            (Ipv4Addr::LOCALHOST, port).into(),
+            format!(" and port {port} of every other address of this machine"),
+        ),
+        // It takes both families.
+        IpAddr::V6(_) => (
+            (Ipv4Addr::LOCALHOST, port).into(),
+            format!(
+                ", http://{}/ and port {port} of every other address of this machine",
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+            ),
+        ),
+    };
+    format!(
+        "listening on http://{at}/{of} (the kernel's sockets)\n\nTo reach it from this machine, \
+         in another shell:\n  curl http://{at}/\n{HOW_TO_END}"
+    )
 }
 
 /// An address for the kernel's end of the link: the first of the network that
@@ -236,28 +332,31 @@ fn peer_addr(cidr: Cidr) -> Option<Cidr> {
         })
 }
 
-fn counters(server: Option<&Server>, stack: &wirepath_stack::Stack) -> Value {
-    let stats = stack.stats();
-    let queues = stats.shards.iter().map(|shard| {
-        let mut queue = device::object(|put| shard.each(put));
-        queue["queue"] = shard.queue.clone().into();
-        queue
-    });
-    json!({
+fn counters(server: Option<&Server>, stack: Option<&Stack>) -> Value {
+    let mut all = json!({
+        "network": if stack.is_some() { "stack" } else { "kernel" },
         "server": server.map(|server| device::named(server.stats())),
-        "stack": device::object(|put| stats.each(put)),
-        "queues": queues.collect::<Vec<_>>(),
         "runtime": device::named(runtime::metrics()),
         "long_runs": site::long_runs(),
-    })
+    });
+    if let Some(stack) = stack {
+        let stats = stack.stats();
+        let queues = stats.shards.iter().map(|shard| {
+            let mut queue = device::object(|put| shard.each(put));
+            queue["queue"] = shard.queue.clone().into();
+            queue
+        });
+        all["queues"] = queues.collect();
+        all["stack"] = device::object(|put| stats.each(put));
+    }
+    all
 }
 
-fn print_totals(server: &Server, attachment: Attachment) -> Result<(), Failure> {
+fn print_totals(server: &Server) {
     say!("totals:");
     for (name, value) in server.stats() {
         say!("  {name:<28}{value}");
     }
-    attachment.finish()
 }
 
 #[cfg(test)]
@@ -283,6 +382,32 @@ mod tests {
         assert_eq!(parse_listen("[fd00::2]:80").unwrap().port(), 80);
         for bad in ["", ":", "80", ":99999", "host:80", ":0"] {
             assert!(parse_listen(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_kernel_listen(":0").unwrap().port(), 0);
+    }
+
+    #[test]
+    fn the_kernels_greeting_says_where() {
+        for (bound, first) in [
+            (
+                "127.0.0.1:80",
+                "listening on http://127.0.0.1:80/ (the kernel's",
+            ),
+            (
+                "[fd00::2]:80",
+                "listening on http://[fd00::2]:80/ (the kernel's",
+            ),
+            (
+                "0.0.0.0:80",
+                "listening on http://127.0.0.1:80/ and port 80 of every",
+            ),
+            (
+                "[::]:80",
+                "listening on http://127.0.0.1:80/, http://[::1]:80/ and port 80",
+            ),
+        ] {
+            let text = kernel_greeting(bound.parse().unwrap());
+            assert!(text.starts_with(first), "{text}");
         }
     }
 }

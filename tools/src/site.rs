@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wirepath::http::StatusCode;
 use wirepath::runtime;
+use wirepath::runtime::net::Network;
 use wirepath::{Request, ResponseWriter, ServeMux};
 
 /// `/stream` and `/sleep` take no more than this, so that a stranger's number
@@ -19,11 +20,16 @@ const MOST_GOROUTINES: usize = 10_000;
 /// The body of `/big`, bytes.
 const BIG_LEN: usize = 1 << 20;
 
-/// The site's routes; `/debug/wirepath` answers with what `counters` gives.
-pub fn mux(counters: impl Fn() -> Value + Send + Sync + 'static) -> ServeMux {
+/// The site's routes over `network`; `/debug/wirepath` answers with what
+/// `counters` gives.
+pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'static) -> ServeMux {
     let mut mux = ServeMux::new();
     mux.handle_func("/{$}", hello);
-    mux.handle_func("/about", about);
+    let text = about(network);
+    mux.handle_func("/about", move |w: &mut ResponseWriter, _: &mut Request| {
+        w.header("Content-Type", "text/plain; charset=utf-8");
+        answer(w, text.as_bytes());
+    });
     mux.handle_func("/users/{id}", user);
     mux.handle_func("POST /echo", echo);
     mux.handle_func("/big", big);
@@ -85,14 +91,19 @@ fn hello(w: &mut ResponseWriter, _: &mut Request) {
     answer(w, b"Hello, World!\n");
 }
 
-fn about(w: &mut ResponseWriter, _: &mut Request) {
-    w.header("Content-Type", "text/plain; charset=utf-8");
-    answer(
-        w,
-        b"Wirepath: an HTTP server whose TCP, readiness, goroutines and HTTP all run in\n\
-          userspace. This page came through no kernel socket. /debug/wirepath counts what\n\
-          happened on the way.\n",
-    );
+fn about(network: Network) -> &'static str {
+    match network {
+        Network::Kernel => {
+            "Wirepath: an HTTP server whose goroutines and HTTP run in userspace, here over the\n\
+             kernel's TCP and its sockets (--kernel). /debug/wirepath counts what happened on the\n\
+             way.\n"
+        }
+        _ => {
+            "Wirepath: an HTTP server whose TCP, readiness, goroutines and HTTP all run in\n\
+             userspace. This page came through no kernel socket. /debug/wirepath counts what\n\
+             happened on the way.\n"
+        }
+    }
 }
 
 fn user(w: &mut ResponseWriter, r: &mut Request) {

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
-use wirepath_stack::{Errno, Fd, Stack, syscall};
+use wirepath_stack::{Fd, Stack, syscall};
 
-use super::runtime;
-use crate::netpoll::{Dir, PollDesc, Wait, WaitInner};
+use super::socket::Socket;
+use super::{Network, dial, kernel, runtime};
+use crate::netpoll::{CallError, Dir, KernelFd, Source, Wait};
 use crate::sched::Shared;
+use crate::time::now;
 
 /// A TCP connection.
 ///
@@ -25,22 +28,32 @@ use crate::sched::Shared;
 /// the connection, `ConnectionAborted` once it was closed or aborted here, also
 /// for a call that waits at that moment.
 pub struct TcpStream {
-    rt: Arc<Shared>,
-    fd: Fd,
-    desc: Arc<PollDesc>,
+    socket: Socket,
     #[cfg(any(feature = "futures-io", feature = "hyper"))]
     pub(super) tasks: super::async_io::Tasks,
 }
 
+/// What a connection is called in errors.
+const WHAT: &str = "the connection";
+
 impl TcpStream {
-    /// Opens a connection and waits until it stands.
+    /// Opens a connection over the runtime's network and waits until it stands.
     ///
     /// # Errors
     /// `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`,
     /// `HostUnreachable`, `AddrNotAvailable` (no free port); `Unsupported`
-    /// outside of a runtime; `NetworkDown` in a runtime without a stack.
+    /// outside of a runtime.
     pub fn connect(remote: impl Into<SocketAddr>) -> io::Result<TcpStream> {
-        TcpStream::dial(remote.into(), None)
+        TcpStream::connect_on(Network::current()?, remote)
+    }
+
+    /// Opens a connection over this network and waits until it stands.
+    ///
+    /// # Errors
+    /// As [`connect`](TcpStream::connect); `NetworkDown` for the stack in a
+    /// runtime that has none.
+    pub fn connect_on(network: Network, remote: impl Into<SocketAddr>) -> io::Result<TcpStream> {
+        TcpStream::dial(network, remote.into(), None)
     }
 
     /// Opens a connection; gives up with `TimedOut` after `timeout`.
@@ -51,67 +64,142 @@ impl TcpStream {
         remote: impl Into<SocketAddr>,
         timeout: Duration,
     ) -> io::Result<TcpStream> {
-        TcpStream::dial(remote.into(), Some(crate::time::now() + timeout))
+        TcpStream::connect_timeout_on(Network::current()?, remote, timeout)
     }
 
-    fn dial(remote: SocketAddr, deadline: Option<Nanos>) -> io::Result<TcpStream> {
-        let rt = runtime()?;
-        let shard = rt.netpoll.dial_shard();
-        let fd = rt
-            .netpoll
-            .stack()?
-            .connect(shard, remote, crate::time::now())?;
-        let stream = TcpStream::adopt(rt, fd)?;
-        stream.mark_dirty();
-        stream.set_write_deadline(deadline);
-        stream
-            .desc
-            .retry(Dir::Write, |_| stream.stack().connect_result(fd))?;
-        stream.set_write_deadline(None);
+    /// As [`connect_timeout`](TcpStream::connect_timeout), over this network.
+    ///
+    /// # Errors
+    /// As [`connect_on`](TcpStream::connect_on).
+    pub fn connect_timeout_on(
+        network: Network,
+        remote: impl Into<SocketAddr>,
+        timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        TcpStream::dial(network, remote.into(), Some(now() + timeout))
+    }
+
+    /// A connection of the kernel, or one that is being opened. Its options
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// `Unsupported` outside of a runtime; the system's.
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        stream.set_nonblocking(true)?;
+        TcpStream::of_kernel(runtime()?, stream.into())
+    }
+
+    /// Connects to a host by its name, `example.org:80`, over the runtime's
+    /// network: tries its addresses in turn, IPv6 and IPv4 beside each other when
+    /// the first do not answer soon, as Go's `Dial` does. See
+    /// [`lookup_host`](super::lookup_host) for how names are resolved.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is not a host and a port; those of the lookup;
+    /// when no address connects, what the first one met, as
+    /// [`connect`](TcpStream::connect).
+    pub fn connect_host(target: &str) -> io::Result<TcpStream> {
+        TcpStream::connect_host_on(Network::current()?, target, None)
+    }
+
+    /// As [`connect_host`](TcpStream::connect_host), over this network and until
+    /// `deadline`, which the lookup and the addresses share.
+    ///
+    /// # Errors
+    /// As [`connect_host`](TcpStream::connect_host); `TimedOut`; `NetworkDown` for
+    /// the stack in a runtime that has none.
+    pub fn connect_host_on(
+        network: Network,
+        target: &str,
+        deadline: Option<Nanos>,
+    ) -> io::Result<TcpStream> {
+        dial::connect_host(network, target, deadline)
+    }
+
+    fn dial(
+        network: Network,
+        remote: SocketAddr,
+        deadline: Option<Nanos>,
+    ) -> io::Result<TcpStream> {
+        let stream = TcpStream::start(network, remote)?;
+        stream.finish_connect(deadline)?;
         Ok(stream)
+    }
+
+    /// Begins to connect; [`finish_connect`](TcpStream::finish_connect) waits for
+    /// the end.
+    pub(super) fn start(network: Network, remote: SocketAddr) -> io::Result<TcpStream> {
+        let rt = runtime()?;
+        match network {
+            Network::Stack => {
+                let shard = rt.netpoll.dial_shard();
+                let fd = rt.netpoll.stack()?.connect(shard, remote, now())?;
+                let stream = TcpStream::of_stack(rt, fd)?;
+                stream.socket.mark_dirty(fd);
+                Ok(stream)
+            }
+            Network::Kernel => TcpStream::of_kernel(rt, kernel::start_connect(&remote)?),
+        }
+    }
+
+    pub(super) fn finish_connect(&self, deadline: Option<Nanos>) -> io::Result<()> {
+        self.set_write_deadline(deadline);
+        self.socket
+            .retry(Dir::Write, |_| match self.socket.source() {
+                Source::Stack { fd, .. } => Ok(self.socket.stack().connect_result(*fd)?),
+                Source::Kernel(fd) => kernel::connect_result(fd),
+            })?;
+        self.set_write_deadline(None);
+        Ok(())
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    fn of(socket: Socket) -> TcpStream {
+        TcpStream {
+            socket,
+            #[cfg(any(feature = "futures-io", feature = "hyper"))]
+            tasks: super::async_io::Tasks::default(),
+        }
     }
 
     /// Makes a stream of a connection of the stack.
-    pub(super) fn adopt(rt: Arc<Shared>, fd: Fd) -> io::Result<TcpStream> {
-        let now = crate::time::now();
-        let desc = rt.netpoll.open(&[fd], false).inspect_err(|_| {
-            // Nobody can use it. It fails only for an fd that is gone.
-            let _ = rt.netpoll.stack().map(|stack| stack.abort(fd, now));
-        })?;
-        let stream = TcpStream {
-            rt,
-            fd,
-            desc,
-            #[cfg(any(feature = "futures-io", feature = "hyper"))]
-            tasks: super::async_io::Tasks::default(),
-        };
-        stream.rt.netpoll.register(&stream.desc, fd)?;
-        Ok(stream)
+    pub(super) fn of_stack(rt: Arc<Shared>, fd: Fd) -> io::Result<TcpStream> {
+        let socket = Socket::of_stack(rt, &[fd], WHAT)?;
+        Ok(TcpStream::of(socket))
     }
 
-    fn stack(&self) -> &Stack {
-        let stack = self.rt.netpoll.stack();
-        stack.expect("a connection exists only with a stack")
+    /// Makes a stream of a socket of the kernel, which does not block.
+    pub(super) fn of_kernel(rt: Arc<Shared>, fd: OwnedFd) -> io::Result<TcpStream> {
+        let socket = Socket::of_kernel(rt, fd, WHAT)?;
+        Ok(TcpStream::of(socket))
     }
 
-    /// TCP may have something to send.
-    fn mark_dirty(&self) {
-        self.rt.mark_dirty(self.fd.shard());
-    }
-
-    fn poll_read(&self, buf: &mut [u8], now: Nanos) -> Result<usize, Errno> {
-        let n = self.stack().read(self.fd, buf, now)?;
-        if n > 0 {
-            // The window may have opened.
-            self.mark_dirty();
+    fn poll_read(&self, buf: &mut [u8], now: Nanos) -> Result<usize, CallError> {
+        match self.socket.source() {
+            Source::Stack { fd, .. } => {
+                let n = self.socket.stack().read(*fd, buf, now)?;
+                if n > 0 {
+                    // The window may have opened.
+                    self.socket.mark_dirty(*fd);
+                }
+                Ok(n)
+            }
+            Source::Kernel(fd) => kernel::read(fd, buf),
         }
-        Ok(n)
     }
 
-    fn poll_write(&self, buf: &[u8], now: Nanos) -> Result<usize, Errno> {
-        let n = self.stack().write(self.fd, buf, now)?;
-        self.mark_dirty();
-        Ok(n)
+    fn poll_write(&self, buf: &[u8], now: Nanos) -> Result<usize, CallError> {
+        match self.socket.source() {
+            Source::Stack { fd, .. } => {
+                let n = self.socket.stack().write(*fd, buf, now)?;
+                self.socket.mark_dirty(*fd);
+                Ok(n)
+            }
+            Source::Kernel(fd) => kernel::write(fd, buf),
+        }
     }
 
     /// Reads what is there now; 0 is the end of the stream.
@@ -119,7 +207,8 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` when nothing is there; see [`TcpStream`].
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.desc.attempt(Dir::Read, |now| self.poll_read(buf, now))
+        self.socket
+            .attempt(Dir::Read, |now| self.poll_read(buf, now))
     }
 
     /// Writes what fits in the send buffer now.
@@ -128,27 +217,21 @@ impl TcpStream {
     /// `WouldBlock` when it is full, `BrokenPipe` after the sending side was
     /// shut down; see [`TcpStream`].
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.desc
+        self.socket
             .attempt(Dir::Write, |now| self.poll_write(buf, now))
     }
 
     /// What to wait for after [`try_read`](TcpStream::try_read) said
-    /// `WouldBlock`.
+    /// `WouldBlock`, or read less than it had room for: then it took all there
+    /// was, and what came since ends the wait at once.
     pub fn readable(&self) -> Wait {
-        self.wait(Dir::Read)
+        self.socket.wait(Dir::Read)
     }
 
     /// What to wait for after [`try_write`](TcpStream::try_write) said
-    /// `WouldBlock`.
+    /// `WouldBlock`, or wrote a part of what it was given.
     pub fn writable(&self) -> Wait {
-        self.wait(Dir::Write)
-    }
-
-    fn wait(&self, dir: Dir) -> Wait {
-        Wait(WaitInner {
-            desc: self.desc.clone(),
-            dir,
-        })
+        self.socket.wait(Dir::Write)
     }
 
     /// Until when reads may wait; `None` for ever. Once it has passed, reads
@@ -156,13 +239,13 @@ impl TcpStream {
     /// that waits now is held to it as well. Cheap enough to set for each
     /// request.
     pub fn set_read_deadline(&self, at: Option<Nanos>) {
-        self.desc.set_deadline(Dir::Read, at);
+        self.socket.desc.set_deadline(Dir::Read, at);
     }
 
     /// Until when writes may wait, as
     /// [`set_read_deadline`](TcpStream::set_read_deadline).
     pub fn set_write_deadline(&self, at: Option<Nanos>) {
-        self.desc.set_deadline(Dir::Write, at);
+        self.socket.desc.set_deadline(Dir::Write, at);
     }
 
     /// Sets both deadlines.
@@ -177,56 +260,58 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected`; see [`TcpStream`].
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let how = match how {
+        let of_stack = match how {
             Shutdown::Read => syscall::Shutdown::Read,
             Shutdown::Write => syscall::Shutdown::Write,
             Shutdown::Both => syscall::Shutdown::Both,
         };
-        self.unless_closed(|stack| stack.shutdown(self.fd, how, crate::time::now()))?;
-        self.mark_dirty();
-        Ok(())
+        self.either(
+            |stack, fd| {
+                stack.shutdown(fd, of_stack, now())?;
+                self.socket.mark_dirty(fd);
+                Ok(())
+            },
+            |fd| kernel::shutdown(fd, how),
+        )
     }
 
     /// Closes the connection in order, as dropping it does, while others may
     /// still hold it. Closing again does nothing.
     pub fn close(&self) {
-        self.end(Stack::close);
+        self.socket.close(Stack::close, |_| {});
     }
 
     /// Resets the connection (`SO_LINGER` 0, then close). What was not sent
     /// yet is lost.
     pub fn abort(&self) {
-        self.end(Stack::abort);
-    }
-
-    fn end(&self, how: fn(&Stack, Fd, Nanos) -> Result<(), Errno>) {
-        if self.desc.close() {
-            // It fails only for an fd that is gone, which is what is wanted.
-            let _ = how(self.stack(), self.fd, crate::time::now());
-            self.rt.netpoll.release(&self.desc);
-            self.mark_dirty();
-        }
+        self.socket.close(Stack::abort, kernel::reset);
     }
 
     /// Probes an idle peer at this interval, so that a vanished one is
-    /// noticed; `None` never.
+    /// noticed; `None` never. The kernel counts in whole seconds.
     ///
     /// # Errors
     /// See [`TcpStream`].
     pub fn set_keepalive(&self, interval: Option<Duration>) -> io::Result<()> {
-        self.unless_closed(|stack| stack.set_keepalive(self.fd, interval))
+        self.either(
+            |stack, fd| Ok(stack.set_keepalive(fd, interval)?),
+            |fd| kernel::set_keepalive(fd, interval),
+        )
     }
 
-    /// `TCP_NODELAY`, which is always on, as in Go.
+    /// `TCP_NODELAY`, which is on at first, as in Go.
     ///
     /// # Errors
-    /// `Unsupported` for `false`: Nagle's algorithm (RFC 9293 §3.7.4) is not
-    /// used.
+    /// On the stack `Unsupported` for `false`: Nagle's algorithm (RFC 9293
+    /// §3.7.4) is not used there.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        if nodelay {
-            return Ok(());
+        match self.socket.source() {
+            Source::Stack { .. } if nodelay => Ok(()),
+            Source::Stack { .. } => Err(io::Error::new(io::ErrorKind::Unsupported, NoNagle)),
+            Source::Kernel(fd) => self
+                .socket
+                .unless_closed(|| kernel::set_nodelay(fd, nodelay)),
         }
-        Err(io::Error::new(io::ErrorKind::Unsupported, NoNagle))
     }
 
     /// This side's address.
@@ -234,7 +319,7 @@ impl TcpStream {
     /// # Errors
     /// See [`TcpStream`].
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.unless_closed(|stack| stack.local_addr(self.fd))
+        self.either(|stack, fd| Ok(stack.local_addr(fd)?), kernel::local_addr)
     }
 
     /// The peer's address.
@@ -242,30 +327,51 @@ impl TcpStream {
     /// # Errors
     /// See [`TcpStream`].
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.unless_closed(|stack| stack.peer_addr(self.fd))
+        self.either(|stack, fd| Ok(stack.peer_addr(fd)?), kernel::peer_addr)
     }
 
     /// Bytes in the socket's buffers now: received and not read, written and
     /// not acknowledged.
     ///
     /// # Errors
-    /// See [`TcpStream`].
+    /// `Unsupported` for a socket of the kernel; see [`TcpStream`].
     pub fn queued(&self) -> io::Result<(usize, usize)> {
-        self.unless_closed(|stack| stack.queued(self.fd))
+        self.either(
+            |stack, fd| Ok(stack.queued(fd)?),
+            |_| Err(rustix::io::Errno::OPNOTSUPP.into()),
+        )
     }
 
     /// The descriptor's number as people see it.
     pub fn fd_number(&self) -> u32 {
-        self.fd.slot()
+        match self.socket.source() {
+            Source::Stack { fd, .. } => fd.slot(),
+            Source::Kernel(fd) => fd.number().unsigned_abs(),
+        }
+    }
+
+    /// The network that it is of.
+    pub fn network(&self) -> Network {
+        match self.socket.source() {
+            Source::Stack { .. } => Network::Stack,
+            Source::Kernel(_) => Network::Kernel,
+        }
     }
 
     /// The flow's identity in the trace.
     pub fn flow(&self) -> u64 {
-        self.fd.raw()
+        self.socket.desc.flow()
     }
 
-    fn unless_closed<T>(&self, call: impl FnOnce(&Stack) -> Result<T, Errno>) -> io::Result<T> {
-        self.desc.unless_closed(|| call(self.stack()))
+    fn either<T>(
+        &self,
+        of_stack: impl FnOnce(&Stack, Fd) -> Result<T, CallError>,
+        of_kernel: impl FnOnce(&KernelFd) -> Result<T, CallError>,
+    ) -> io::Result<T> {
+        self.socket.unless_closed(|| match self.socket.source() {
+            Source::Stack { fd, .. } => of_stack(self.socket.stack(), *fd),
+            Source::Kernel(fd) => of_kernel(fd),
+        })
     }
 }
 
@@ -278,7 +384,7 @@ impl Read for &TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.desc.retry(Dir::Read, |now| self.poll_read(buf, now))
+        self.socket.retry(Dir::Read, |now| self.poll_read(buf, now))
     }
 }
 
@@ -287,12 +393,15 @@ impl Write for &TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.desc.retry(Dir::Write, |now| self.poll_write(buf, now))
+        self.socket
+            .retry(Dir::Write, |now| self.poll_write(buf, now))
     }
 
     /// Sends what is written now, instead of when the goroutine next waits.
     fn flush(&mut self) -> io::Result<()> {
-        self.rt.netpoll.flush(self.fd.shard(), crate::time::now());
+        if let Source::Stack { fd, .. } = self.socket.source() {
+            self.socket.rt.netpoll.flush(fd.shard(), now());
+        }
         Ok(())
     }
 }
@@ -321,6 +430,8 @@ impl Drop for TcpStream {
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpStream").field("fd", &self.fd).finish()
+        f.debug_struct("TcpStream")
+            .field("fd", self.socket.source())
+            .finish()
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use wirepath_stack::Fd;
 use wirepath_stack::syscall::SocketInfo;
 
-use super::{Dir, Netpoll, PollDesc};
+use super::{Dir, Netpoll, PollDesc, Source};
 use crate::g::G;
 
 /// One direction of a descriptor, somebody's wait.
@@ -68,15 +68,18 @@ impl Netpoll {
     /// `fd 7: tcp 10.0.0.2:8080 -> 10.0.0.1:40404 ESTABLISHED, recv-q 0, send-q
     /// 0; to read`.
     pub(crate) fn describe(&self, (desc, dir): &Waited, patience: &Patience) -> String {
-        let what = match self.socket_info(desc.fd, patience) {
-            Some(info) => describe_socket(&info),
-            None => "gone, or its shard is busy".into(),
+        let what = match &desc.source {
+            Source::Kernel(fd) => format!("kernel fd {}: {}", fd.number(), desc.what),
+            Source::Stack { fd, .. } => match self.socket_info(*fd, patience) {
+                Some(info) => format!("fd {fd}: {}", describe_socket(&info)),
+                None => format!("fd {fd}: gone, or its shard is busy"),
+            },
         };
         let to = match dir {
-            Dir::Read if desc.is_listener => "accept",
+            Dir::Read if desc.what.ends_with("listener") => "accept",
             dir => dir.verb(),
         };
-        format!("fd {}: {what}; to {to}", desc.fd)
+        format!("{what}; to {to}")
     }
 
     /// What the stack knows of a descriptor, if its shard's lock can be had.

@@ -5,11 +5,13 @@
 //! timer entries that a closed descriptor leaves behind serve the next one
 //! instead of piling up: the timer heap is bounded by the slots, not by how
 //! fast peers connect. An event for a slot's former user is told by its `Fd`,
-//! which carries a generation.
+//! which carries a generation, or for one of the kernel by the generation of
+//! the slot, which is in the token.
 //!
 //! Slots live in chunks that double in size and never move, so that a lookup
 //! takes the lock of its slot and no other.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use wirepath_driver::Nanos;
@@ -17,7 +19,7 @@ use wirepath_stack::Fd;
 use wirepath_stack::syscall::Ready;
 
 use super::deadline::{Entry, NEVER};
-use super::{Dir, PollDesc};
+use super::{Dir, PollDesc, Source};
 use crate::model::{Mutex, lock};
 use crate::park::Parker;
 use crate::timer::{TimerTarget, add_timer};
@@ -32,6 +34,8 @@ const MAX_SLOTS: usize = FIRST_SLOTS * ((1 << CHUNKS) - 1);
 pub(crate) struct Slot {
     pub(super) token: u64,
     desc: Mutex<Option<Arc<PollDesc>>>,
+    /// How many had it.
+    users: AtomicU32,
     entries: [Entry; 2],
 }
 
@@ -40,8 +44,15 @@ impl Slot {
         Arc::new(Slot {
             token: index as u64,
             desc: Mutex::new(None),
+            users: AtomicU32::new(0),
             entries: [Entry::new(), Entry::new()],
         })
+    }
+
+    /// A token for its next user, whose generation is from 1 to 2³¹ - 1.
+    fn next_token(&self) -> u64 {
+        let user = self.users.fetch_add(1, Ordering::Relaxed);
+        u64::from(user % (u32::MAX / 2) + 1) << 32 | self.token
     }
 
     /// Sees to it that a timer fires for `dir` at `deadline` or before.
@@ -119,9 +130,8 @@ impl Table {
         &self.chunks[chunk].get_or_init(|| make().collect())[at]
     }
 
-    /// Puts a descriptor in: `fds` are its own, at least one. `None`: the
-    /// table is full.
-    pub(crate) fn open(&self, fds: &[Fd], is_listener: bool) -> Option<Arc<PollDesc>> {
+    /// Puts a descriptor in. `None`: the table is full.
+    pub(crate) fn open(&self, source: Source, what: &'static str) -> Option<Arc<PollDesc>> {
         let index = {
             let mut free = lock(&self.free);
             match free.slots.pop() {
@@ -134,7 +144,8 @@ impl Table {
             }
         };
         let slot = self.slot_or_make(index);
-        let desc = Arc::new(PollDesc::new(fds, is_listener, slot.clone()));
+        let desc = PollDesc::new(source, what, slot.next_token(), slot.clone());
+        let desc = Arc::new(desc);
         *lock(&slot.desc) = Some(desc.clone());
         Some(desc)
     }
@@ -164,7 +175,20 @@ impl Table {
             return;
         };
         if let Some(desc) = &*lock(&slot.desc)
-            && desc.owns(fd)
+            && desc.source.owns(fd)
+        {
+            desc.notify(ready, woken);
+        }
+    }
+
+    /// An edge on a descriptor of the kernel that was registered under `token`.
+    pub(crate) fn notify_kernel(&self, token: u64, ready: Ready, woken: &mut Vec<Parker>) {
+        let index = token as u32 as usize;
+        let Some(slot) = self.slot(index) else {
+            return;
+        };
+        if let Some(desc) = &*lock(&slot.desc)
+            && desc.token == token
         {
             desc.notify(ready, woken);
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wirepath_driver::{Frame, FramePool, Queue, QueueInfo, RingStats};
+use wirepath_driver::{Frame, FramePool, Queue, QueueInfo, RingStats, clock};
 use wirepath_stack::{Config, ListenOptions};
 
 use super::*;
@@ -63,7 +63,7 @@ fn netpoll(shards: usize) -> Netpoll {
     let mac = "02:00:00:00:00:01".parse().unwrap();
     let config = Config::new(mac, vec!["10.0.0.1/24".parse().unwrap()]);
     let stack = Stack::new(config, (0..shards).map(queue).collect()).unwrap();
-    Netpoll::new(Some(stack))
+    Netpoll::new(Some(stack)).unwrap()
 }
 
 fn listen(netpoll: &Netpoll) -> Vec<Fd> {
@@ -74,8 +74,15 @@ fn listen(netpoll: &Netpoll) -> Vec<Fd> {
 
 fn open() -> (Netpoll, Arc<PollDesc>) {
     let netpoll = netpoll(1);
-    let desc = netpoll.open(&listen(&netpoll), true).unwrap();
+    let desc = netpoll.open(&listen(&netpoll), "the listener").unwrap();
     (netpoll, desc)
+}
+
+fn fd_of(desc: &PollDesc) -> Fd {
+    match desc.source {
+        Source::Stack { fd, .. } => fd,
+        Source::Kernel(_) => panic!("it is of the stack"),
+    }
 }
 
 fn after(from: Nanos, secs: u64) -> Option<Nanos> {
@@ -105,9 +112,9 @@ fn an_edge_takes_the_waiter_it_concerns() {
     for (ready, wakes) in [
         (Ready::READ, [true, false]),
         (Ready::WRITE, [false, true]),
-        (Ready::HANGUP, [true, true]),
         (Ready::READ | Ready::WRITE, [true, true]),
         (Ready::empty(), [false, false]),
+        (Ready::HANGUP, [true, true]),
     ] {
         for dir in [Dir::Read, Dir::Write] {
             assert_eq!(desc.arm(dir, Parker::current()), Arm::Armed);
@@ -128,7 +135,7 @@ fn an_edge_before_the_wait_is_not_lost() {
         let token = desc.slot.token;
         netpoll.table.notify(token, fd, Ready::READ, &mut woken);
     };
-    event(desc.fd);
+    event(fd_of(&desc));
     assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Ready);
     // One of a descriptor that had the slot before is none of ours.
     event(listen(&netpoll)[0]);
@@ -142,17 +149,104 @@ fn events_for_nobody_are_ignored() {
     for token in [1, 300, u64::MAX] {
         netpoll
             .table
-            .notify(token, desc.fd, Ready::READ, &mut woken);
+            .notify(token, fd_of(&desc), Ready::READ, &mut woken);
     }
     assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
     assert!(woken.is_empty());
+}
+
+/// Whether a wait in `dir` is woken as soon as it is announced.
+fn sleeps(desc: &PollDesc, dir: Dir) -> bool {
+    let armed = desc.arm(dir, Parker::current()) == Arm::Armed;
+    armed && desc.side(dir).word.disarm().is_some()
+}
+
+#[test]
+fn an_end_is_told_until_a_call_would_block() {
+    let (_netpoll, desc) = open();
+    let mut woken = Vec::new();
+    desc.notify(Ready::READ | Ready::END, &mut woken);
+    // The edge itself.
+    assert!(!sleeps(&desc, Dir::Read));
+    let read = |result: Result<usize, Errno>| desc.attempt(Dir::Read, |_| result).ok();
+    // Bytes before the end, as often as there are some.
+    for n in [100, 10] {
+        assert_eq!(read(Ok(n)), Some(n));
+        assert!(!sleeps(&desc, Dir::Read));
+    }
+    assert!(sleeps(&desc, Dir::Write));
+    assert_eq!(read(Err(Errno::WouldBlock)), None);
+    assert!(sleeps(&desc, Dir::Read));
+    // Told in the middle of a call that would block.
+    desc.notify(Ready::HANGUP, &mut woken);
+    let call = |_| {
+        desc.notify(Ready::HANGUP, &mut Vec::new());
+        Err::<(), _>(Errno::WouldBlock)
+    };
+    assert!(desc.attempt(Dir::Write, call).is_err());
+    for dir in [Dir::Read, Dir::Write, Dir::Read, Dir::Write] {
+        assert!(!sleeps(&desc, dir));
+    }
+}
+
+fn kernel_pair(netpoll: &Netpoll) -> (Arc<PollDesc>, io::PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&reader, true).unwrap();
+    let desc = netpoll.open_kernel(reader.into(), "the pipe").unwrap();
+    (desc, writer)
+}
+
+fn close_kernel(netpoll: &Netpoll, desc: &PollDesc) {
+    assert!(desc.close());
+    drop(netpoll.take_kernel(desc));
+    netpoll.release(desc);
+}
+
+#[test]
+fn a_stale_event_of_the_kernel_reaches_nobody() {
+    let netpoll = Netpoll::new(None).unwrap();
+    let (old, _writer) = kernel_pair(&netpoll);
+    close_kernel(&netpoll, &old);
+    assert_eq!(netpoll.kernel.registered(), 0);
+    let (new, _writer) = kernel_pair(&netpoll);
+    assert!(Arc::ptr_eq(&new.slot, &old.slot));
+    assert_eq!(new.arm(Dir::Read, Parker::current()), Arm::Armed);
+    let mut woken = Vec::new();
+    let mut told = |token| {
+        netpoll.table.notify_kernel(token, Ready::READ, &mut woken);
+        woken.len()
+    };
+    assert_eq!(told(old.token), 0);
+    assert_eq!(told(new.token ^ 1), 0);
+    assert_eq!(told(u64::MAX), 0);
+    assert_eq!(told(new.token), 1);
+}
+
+#[test]
+fn epoll_tells_of_what_it_watches() {
+    let netpoll = Netpoll::new(None).unwrap();
+    let (desc, mut writer) = kernel_pair(&netpoll);
+    let mut woken = Vec::new();
+    netpoll.poll_kernel(clock::now(), &mut woken);
+    assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
+    io::Write::write_all(&mut writer, b"x").unwrap();
+    netpoll.poll_kernel(clock::now(), &mut woken);
+    assert_eq!(woken.len(), 1);
+    // An edge is told once.
+    netpoll.poll_kernel(clock::now(), &mut woken);
+    assert_eq!(woken.len(), 1);
+    close_kernel(&netpoll, &desc);
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let refused = netpoll.open_kernel(file.into(), "the file").err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(netpoll.kernel.registered(), 0);
 }
 
 #[test]
 fn a_listener_hears_of_every_shard() {
     let netpoll = netpoll(3);
     let fds = listen(&netpoll);
-    let desc = netpoll.open(&fds, true).unwrap();
+    let desc = netpoll.open(&fds, "the listener").unwrap();
     for fd in fds {
         let mut woken = Vec::new();
         assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
@@ -169,7 +263,7 @@ fn one_waits_in_each_direction() {
     let wait = |dir| {
         let (desc, ended) = (desc.clone(), ended.clone());
         thread::spawn(move || {
-            let error = desc.retry::<()>(dir, |_| Err(Errno::WouldBlock));
+            let error = desc.retry(dir, |_| Err::<(), _>(Errno::WouldBlock));
             ended.send(error.unwrap_err()).unwrap();
         });
     };
@@ -226,10 +320,13 @@ fn a_passed_deadline_holds_until_it_is_set_anew() {
     let (_netpoll, desc) = open();
     let now = crate::time::now();
     desc.set_deadline(Dir::Write, Some(now));
-    let ready = || desc.attempt(Dir::Write, |_| Ok(())).map_err(|e| e.kind());
+    let ready = || {
+        desc.attempt(Dir::Write, |_| Ok::<_, Errno>(()))
+            .map_err(|e| e.kind())
+    };
     assert_eq!(ready(), Err(ErrorKind::TimedOut));
     assert_eq!(ready(), Err(ErrorKind::TimedOut));
-    assert!(desc.attempt(Dir::Read, |_| Ok(())).is_ok());
+    assert!(desc.attempt(Dir::Read, |_| Ok::<_, Errno>(())).is_ok());
     desc.set_deadline(Dir::Write, after(now, 3_600));
     assert_eq!(ready(), Ok(()));
     desc.set_deadline(Dir::Write, Some(now));
@@ -244,7 +341,7 @@ fn a_timer_of_the_slot_s_former_user_wakes_nobody() {
     old.set_deadline(Dir::Read, after(now, 10));
     assert!(old.close());
     netpoll.release(&old);
-    let new = netpoll.open(&listen(&netpoll), true).unwrap();
+    let new = netpoll.open(&listen(&netpoll), "the listener").unwrap();
     assert!(Arc::ptr_eq(&new.slot, &old.slot));
     new.set_deadline(Dir::Read, after(now, 60));
     assert_eq!(new.arm(Dir::Read, Parker::current()), Arm::Armed);
@@ -262,7 +359,7 @@ fn a_timer_of_the_slot_s_former_user_wakes_nobody() {
 
 #[test]
 fn a_netpoll_without_a_stack_is_quiet() {
-    let netpoll = Netpoll::new(None);
+    let netpoll = Netpoll::new(None).unwrap();
     assert_eq!((netpoll.shards(), netpoll.wakeup_fds().len()), (0, 0));
     assert_eq!(
         netpoll.stack().err().unwrap().kind(),

@@ -1,12 +1,13 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
+use crate::park::WaitReason;
 
 /// Goroutines that the report of a deadlock lists; more are counted.
 pub(super) const DEADLOCK_DUMP: usize = 1000;
@@ -54,6 +55,29 @@ impl Shared {
         if gone > 0 {
             // Each told of its end before it was finished.
             *self.exited.lock().unwrap_or_else(PoisonError::into_inner) -= gone;
+        }
+    }
+
+    /// The threads have ended, or are not waited for any more: whoever joins a
+    /// goroutine that no thread will run again is told so.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.give_up_after_stop();
+    }
+
+    /// As [`Shared::give_up`], for what was left after that: by a thread that
+    /// ended later, or started by somebody who did not know.
+    pub(crate) fn give_up_after_stop(&self) {
+        // Whoever leaves a goroutine does it first, and looks here afterwards.
+        fence(Ordering::SeqCst);
+        if !self.given_up.load(Ordering::SeqCst) || self.registry.is_empty() {
+            return;
+        }
+        for g in self.live() {
+            // One that runs still does so on a thread that comes by here.
+            if g.state.phase() != Phase::Running {
+                g.end.give_up();
+            }
         }
     }
 
@@ -109,7 +133,8 @@ impl Shared {
 
     /// Every goroutine waits, and there is no timer, no network, nobody in
     /// `blocking`, and among the process's `threads` none but this runtime's
-    /// and those that wait in `run`. With a stack attached it cannot be known.
+    /// and those that wait in `run`. With a stack attached it cannot be known;
+    /// a wait for a descriptor of the kernel may end.
     fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
         let quiet = self.netpoll.shards() == 0
             && self.in_blocking.load(Ordering::SeqCst) == 0
@@ -121,11 +146,14 @@ impl Shared {
             return false;
         }
         self.reap_threads();
+        let waits = |g: &crate::g::G| {
+            g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
+        };
         // What costs least is asked first: with a million goroutines the last
         // look is the long one.
         self.live_count() > 0
             && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
-            && self.registry.all(|g| g.state.phase() == Phase::Parked)
+            && self.registry.all(waits)
             && self.all_idle()
     }
 }
@@ -134,14 +162,14 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::netpoll::Netpoll;
-    use crate::park::{Parker, WaitReason, park};
+    use crate::park::{Parker, park};
     use crate::sched::Sizes;
     use crate::spawn::go_in;
     use std::panic::Location;
 
     #[test]
     fn a_deadlock_is_seen_and_a_foreign_thread_or_a_timer_is_not_one() {
-        let shared = Shared::new(Sizes::of(2), Netpoll::new(None), None).unwrap();
+        let shared = Shared::new(Sizes::of(2), Netpoll::new(None).unwrap(), None).unwrap();
         shared.start_first().unwrap();
         // As `Runtime::run` counts the thread that waits in it.
         shared.in_run.fetch_add(1, Ordering::SeqCst);
@@ -175,6 +203,29 @@ mod tests {
         parker.unpark();
         waits.join().unwrap();
         assert!(!shared.is_deadlocked(ours), "nobody waits");
+        shared.exit();
+        assert_eq!(shared.join_threads(clock::now()), 0);
+    }
+
+    #[test]
+    fn a_wait_for_a_descriptor_of_the_kernel_is_no_deadlock() {
+        let shared = Shared::new(Sizes::of(1), Netpoll::new(None).unwrap(), None).unwrap();
+        shared.start_first().unwrap();
+        shared.in_run.fetch_add(1, Ordering::SeqCst);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let reads = go_in(&shared, None, Location::caller(), move || {
+            let mut reader = crate::net::PollFd::new(reader).unwrap();
+            std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
+        });
+        let start = clock::now();
+        let waits = |g: &std::sync::Arc<crate::g::G>| g.reason() == Some(WaitReason::IoWait);
+        while !(shared.all_idle() && shared.live().iter().all(waits)) {
+            assert!(clock::now().since(start).as_secs() < 20);
+            std::thread::yield_now();
+        }
+        assert!(!shared.is_deadlocked(|| shared.threads().len() + 1));
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        assert_eq!(reads.join().unwrap(), 1);
         shared.exit();
         assert_eq!(shared.join_threads(clock::now()), 0);
     }

@@ -8,6 +8,7 @@ use wirepath_driver::Nanos;
 use crate::g::G;
 use crate::m::Local;
 use crate::p::{P, QUEUE, count};
+use crate::park::Parker;
 
 /// Every so many runs the global queue and wanting M's come first, so that
 /// they are served although local work never ends (Go's number).
@@ -144,10 +145,29 @@ impl Local {
         });
     }
 
-    /// Polls the P's shards, or all of them after a sleep. True: frames came
-    /// or goroutines were woken.
+    /// Polls the network. True: frames came or goroutines were woken.
     pub(super) fn poll(&self, p: &P) -> bool {
         p.since_poll.store(0, Ordering::Relaxed);
+        let mut woken = self.woken.take();
+        self.poll_kernel(p, &mut woken);
+        let any = self.poll_shards(p, &mut woken) | !woken.is_empty();
+        super::unpark_batch(&mut woken);
+        self.woken.set(woken);
+        any
+    }
+
+    /// Looks for descriptors of the kernel that are ready, unless the poller,
+    /// which is told of them, sleeps.
+    fn poll_kernel(&self, p: &P, woken: &mut Vec<Parker>) {
+        let netpoll = &self.shared.netpoll;
+        if netpoll.kernel.registered() > 0 && !self.shared.sleeper.is_slept_on() {
+            count(&p.polls);
+            netpoll.poll_kernel(self.shared.now(), woken);
+        }
+    }
+
+    /// Polls the P's shards, or all of them after a sleep. True: frames came.
+    fn poll_shards(&self, p: &P, woken: &mut Vec<Parker>) -> bool {
         let shards = self.shared.netpoll.shards();
         if shards == 0 {
             return false;
@@ -161,22 +181,18 @@ impl Local {
         };
         let now = self.shared.now();
         count(&p.polls);
-        let mut woken = self.woken.take();
         let mut any = false;
         for shard in (first..shards).step_by(step) {
-            let turn = self
-                .shared
-                .netpoll
-                .poll(shard, now, POLL_BUDGET, &mut woken);
+            let turn = self.shared.netpoll.poll(shard, now, POLL_BUDGET, woken);
             self.shared.last_polls[shard].store(now.0, Ordering::Relaxed);
             self.shared.rearm(shard);
+            if turn.others {
+                self.shared.events_moved();
+            }
             // Timers of the stack may have made something to send as well.
             p.mark_dirty(shard);
             any |= turn.frames > 0 || turn.more;
         }
-        any |= !woken.is_empty();
-        super::unpark_batch(&mut woken);
-        self.woken.set(woken);
         any
     }
 

@@ -4,8 +4,9 @@
 //! # The poller
 //!
 //! One idle M, the poller, sleeps in epoll on the network, the timers and an
-//! eventfd; the others sleep on their notes. Whoever gives the poller an order
-//! writes the eventfd.
+//! eventfd ([`super::sleeper`]); the others sleep on their notes. Whoever gives
+//! the poller an order writes the eventfd. Goroutines that the sleep found ready
+//! are queued once the poller has a P, or has seen that there is none to be had.
 //!
 //! While a P is idle and a goroutine runs there is a poller: an M that is about
 //! to run a goroutine, and finds none, makes one of another M (Go's `wakep`
@@ -19,13 +20,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
@@ -71,82 +69,6 @@ pub(super) struct IdleCounts {
     pub(super) ps: usize,
     pub(super) ms: usize,
     pub(super) spares_used: usize,
-}
-
-/// What the poller sleeps on.
-pub(super) struct Sleeper {
-    epoll: OwnedFd,
-    event: OwnedFd,
-    /// The poller sleeps until then; 0 when nobody sleeps here.
-    until: AtomicU64,
-}
-
-/// Token of the eventfd in the epoll set; the network's fds have another.
-const EVENT: u64 = 0;
-const NETWORK: u64 = 1;
-
-impl Sleeper {
-    pub(super) fn new(fds: &[OwnedFd]) -> io::Result<Sleeper> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let add = |fd: &OwnedFd, token| {
-            let data = epoll::EventData::new_u64(token);
-            epoll::add(&epoll, fd, data, epoll::EventFlags::IN)
-        };
-        add(&event, EVENT)?;
-        for fd in fds {
-            add(fd, NETWORK)?;
-        }
-        Ok(Sleeper {
-            epoll,
-            event,
-            until: AtomicU64::new(0),
-        })
-    }
-
-    fn wake(&self) {
-        // Fails only when the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-    }
-
-    /// Whether the poller sleeps, or is about to.
-    pub(super) fn is_slept_on(&self) -> bool {
-        self.until.load(Ordering::SeqCst) != 0
-    }
-
-    /// Wakes the poller if it would sleep past `when`, a timer just added.
-    pub(super) fn wake_before(&self, when: Nanos) {
-        if when.0 < self.until.load(Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    fn wait(&self, until: Nanos) {
-        let timeout = (until != Nanos::MAX).then(|| timeout(until.since(clock::now())));
-        let mut events = [std::mem::MaybeUninit::<epoll::Event>::uninit(); 8];
-        // An interrupted sleep is a wake without cause, which is allowed.
-        let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events, timeout.as_ref()) else {
-            return;
-        };
-        if ready.iter().any(|e| e.data.u64() == EVENT) {
-            let mut counter = [0; 8];
-            let _ = rustix::io::read(&self.event, &mut counter);
-        }
-    }
-}
-
-/// The longest sleep with a timeout: epoll's is an `int` of milliseconds, and
-/// rustix asks for longer ones by a call that kernels before 5.11 lack.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-/// `left` as epoll knows it: in whole milliseconds, rounded up, so that a sleep
-/// does not end before its time and then again and again until then.
-pub(super) fn timeout(left: Duration) -> Timespec {
-    let millis = left.min(LONGEST).as_nanos().div_ceil(1_000_000) as i64;
-    Timespec {
-        tv_sec: millis / 1_000,
-        tv_nsec: millis % 1_000 * 1_000_000,
-    }
 }
 
 impl Shared {
@@ -382,6 +304,10 @@ impl Shared {
         let mut idle = self.idle();
         if m.status() != Status::Idle {
             return;
+        }
+        if self.exiting() {
+            // Nobody runs any more who would pass a P on.
+            return m.order(Order::Exit);
         }
         if let Some(p) = self.take_p(&mut idle) {
             self.order_run(&mut idle, m, p, false);
@@ -620,7 +546,9 @@ impl Local {
         if self.has_bound() {
             shared.want_p(&self.m);
         }
-        if shared.all_idle() {
+        // With descriptors of the kernel it takes a look at every goroutine,
+        // which is sysmon's, before it goes to sleep.
+        if shared.all_idle() && shared.netpoll.kernel.registered() == 0 {
             shared.check_deadlock();
         }
         let order = if polls {
@@ -640,8 +568,9 @@ impl Local {
                 Order::Run { p, spinning } => {
                     self.shared.leave_poller(&self.m);
                     self.acquire(p);
-                    self.shared.coarse.set(clock::now());
+                    self.shared.coarse.set(self.shared.now());
                     self.spinning.set(spinning);
+                    self.deliver();
                     return true;
                 }
                 Order::Poll => order = self.sleep_as_poller(),
@@ -652,14 +581,23 @@ impl Local {
     fn sleep_as_poller(&self) -> Order {
         let shared = &*self.shared;
         let until = shared.next_due();
-        shared.sleeper.until.store(until.0, Ordering::SeqCst);
+        shared.sleeper.announce(until);
         fence(Ordering::SeqCst);
         let late = shared.next_due() < until || until <= shared.now();
         if !late && !self.m.has_order() && !shared.arm_all() {
-            shared.sleeper.wait(until);
+            let mut woken = self.woken.take();
+            shared.sleeper.wait(&shared.netpoll, until, &mut woken);
+            self.woken.set(woken);
         }
-        shared.sleeper.until.store(0, Ordering::SeqCst);
+        shared.sleeper.leave();
         self.stop_polling()
+    }
+
+    /// Readies whom the sleep as the poller found.
+    fn deliver(&self) {
+        let mut woken = self.woken.take();
+        super::unpark_batch(&mut woken);
+        self.woken.set(woken);
     }
 
     /// After the sleep: an order, or a P to look with, or a sleep on the note.
@@ -682,6 +620,10 @@ impl Local {
         // Every P is held, and polls by itself.
         idle.ms.push(self.m.clone());
         drop(idle);
+        self.deliver();
+        if self.has_bound() {
+            shared.want_p(&self.m);
+        }
         self.m.wait_order()
     }
 
@@ -708,10 +650,10 @@ impl Local {
         self.set_blocking(false);
         shared.in_blocking.fetch_sub(1, Ordering::SeqCst);
         if !self.obey(order) {
-            // The runtime is gone; this goroutine's frames stay where they are.
-            loop {
-                std::thread::park();
-            }
+            // The runtime is gone: the goroutine runs on as a plain thread does,
+            // whose waits end at once.
+            self.set_blocking(true);
+            self.orphaned.set(true);
         }
     }
 }
@@ -719,8 +661,9 @@ impl Local {
 /// Runs `f`, which may block the thread, without keeping other goroutines
 /// waiting: the P goes to another M meanwhile.
 ///
-/// Inside of `f` the caller counts as a plain thread. Goroutines that are
-/// bound to this thread wait until it returns. In virtual time `f` runs as any
+/// Inside of `f` the caller counts as a plain thread; when the runtime was shut
+/// down meanwhile it stays one, and what waits after that fails at once.
+/// Goroutines that are bound to this thread wait until it returns. In virtual time `f` runs as any
 /// other code of the goroutine: the clock stands meanwhile, and a wait parks.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     if m::current_g().is_some() {
@@ -744,8 +687,9 @@ pub(crate) fn without_p<T>(f: impl FnOnce() -> T) -> T {
         }
     }
     let entered = m::with_local(|local| {
-        let gives_up =
-            |l: &&Local| l.is_executing() && l.p().is_some() && l.shared.simulation.is_none();
+        let gives_up = |l: &&Local| {
+            l.is_executing() && !l.is_blocking() && l.p().is_some() && l.shared.simulation.is_none()
+        };
         local.filter(gives_up).map(Local::enter_blocking).is_some()
     });
     let _leave = entered.then(|| Leave);

@@ -6,7 +6,7 @@
 //!
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
-//!   [`census`]: what decides whether to.
+//!   [`census`]: what decides whether to; [`sleeper`]: on what.
 //! * [`admit`]: whether one more goroutine may be started.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`], [`watch`]: the watcher, and what it sees.
@@ -27,6 +27,7 @@ mod recycle;
 pub(crate) mod registry;
 pub(crate) mod run_queue;
 pub(crate) mod simulated;
+mod sleeper;
 pub(crate) mod state;
 mod sysmon;
 #[cfg(all(test, not(loom)))]
@@ -43,7 +44,7 @@ use wirepath_driver::{Nanos, clock};
 
 use crate::coarse::Coarse;
 use crate::coro::Stacks;
-use crate::g::{Birth, Body, FREE, G};
+use crate::g::{Birth, Body, Ended, FREE, G};
 use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
@@ -53,11 +54,12 @@ use crate::see::See;
 use crate::timer::TimerTarget;
 
 use census::Census;
+use idle::Idle;
 pub use idle::blocking;
 pub(crate) use idle::without_p;
-use idle::{Idle, Sleeper};
 use registry::Registry;
 use simulated::Simulation;
+use sleeper::Sleeper;
 
 /// The global queue.
 #[derive(Default)]
@@ -176,6 +178,8 @@ pub(crate) struct Shared {
     last_polls: Box<[AtomicU64]>,
     pub(crate) cancelled: AtomicBool,
     exiting: AtomicBool,
+    /// Goroutines that are left will never run: see [`Shared::give_up`].
+    given_up: AtomicBool,
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
@@ -267,7 +271,7 @@ impl Shared {
         netpoll: Netpoll,
         simulation: Option<Simulation>,
     ) -> io::Result<Arc<Shared>> {
-        let sleeper = Sleeper::new(&netpoll.wakeup_fds())?;
+        let sleeper = Sleeper::new(&netpoll)?;
         let start = simulation.as_ref().map_or_else(clock::now, Simulation::now);
         let last_polls = (0..netpoll.shards())
             .map(|_| AtomicU64::new(start.0))
@@ -298,6 +302,7 @@ impl Shared {
             last_polls,
             cancelled: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
@@ -320,6 +325,9 @@ impl Shared {
     /// Registers a new goroutine, which is runnable: the caller queues it.
     fn register(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        if self.given_up.load(Ordering::Relaxed) {
+            return self.refuse(id, birth, body);
+        }
         let g = match self.reuse_g() {
             Some(mut g) => {
                 let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
@@ -332,8 +340,20 @@ impl Shared {
             .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
+            // Perhaps nobody is there to run it.
+            self.give_up_after_stop();
         }
         g
+    }
+
+    /// As [`Shared::start`], of a runtime that has no threads any more: its
+    /// handle tells so.
+    #[cold]
+    fn refuse(self: &Arc<Self>, id: u64, birth: Birth, mut body: Box<dyn Body>) -> Arc<G> {
+        let g = G::new(id, birth, self.clone(), Box::new(Ended));
+        g.state.finish();
+        body.abandon(Box::new(crate::Cancelled), &g.end);
+        Arc::new(g)
     }
 
     /// How many goroutines were ever started.

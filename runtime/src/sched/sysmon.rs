@@ -75,6 +75,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let resting = || shared.all_idle() && shared.in_use() == 0;
     while !shared.exiting() {
         if resting() {
+            if shared.netpoll.kernel.registered() > 0 {
+                shared.check_deadlock();
+            }
             let rung = shared
                 .sysmon
                 .sleep_if(|| resting() && !shared.exiting(), lines.next());
@@ -125,6 +128,9 @@ impl Shared {
             return;
         }
         let mut woken = Vec::new();
+        if now.since(self.netpoll.kernel.last()) >= PERIOD {
+            self.netpoll.poll_kernel(now, &mut woken);
+        }
         for (shard, last) in self.last_polls.iter().enumerate() {
             if now.since(Nanos(last.load(Ordering::Relaxed))) < PERIOD {
                 continue;

@@ -15,7 +15,7 @@ use crate::park::Parker;
 use crate::spawn::{go_in, steps_in};
 
 fn start(procs: usize) -> Arc<Shared> {
-    let shared = Shared::new(Sizes::of(procs), Netpoll::new(None), None).unwrap();
+    let shared = Shared::new(Sizes::of(procs), Netpoll::new(None).unwrap(), None).unwrap();
     shared.start_first().unwrap();
     shared.start_sysmon().unwrap();
     shared
@@ -134,7 +134,7 @@ fn nothing_is_started_once_the_runtime_ends() {
 #[test]
 fn a_sleep_is_rounded_up_to_whole_milliseconds_and_bounded() {
     let rounded = |left| {
-        let timeout = super::idle::timeout(left);
+        let timeout = super::sleeper::timeout(left);
         (timeout.tv_sec, timeout.tv_nsec)
     };
     for (left, want) in [

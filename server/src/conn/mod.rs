@@ -159,6 +159,7 @@ impl Connection {
 
     /// Answers what requests there are.
     pub fn step(&mut self) -> Outcome {
+        self.wire.look_again();
         let outcome = self.run();
         let (read, written) = self.wire.take_counts();
         self.service.stats.bytes_in.add(read);
@@ -221,6 +222,9 @@ impl Connection {
                     Ok(Scan::Partial) => {}
                     Err(e) => return NextHead::Refused(e),
                 }
+            }
+            if self.wire.is_drained() {
+                return self.wait();
             }
             match input.try_fill(&self.wire) {
                 Ok(0) => return NextHead::End,

@@ -17,8 +17,11 @@ struct Sides {
     /// What each read gives, in order.
     arriving: VecDeque<Vec<u8>>,
     sent: Vec<u8>,
+    reads: usize,
     writes: usize,
     aborted: bool,
+    /// Pieces come as if each arrived only once the one before was read.
+    drains: bool,
 }
 
 /// A connection whose client sent all that it will send before it starts.
@@ -53,6 +56,15 @@ impl MemoryConn {
         self.sides().sent.reserve(bytes);
     }
 
+    /// Has each piece arrive after the one before was read.
+    pub fn arrive_apart(&self) {
+        self.sides().drains = true;
+    }
+
+    pub fn reads(&self) -> usize {
+        self.sides().reads
+    }
+
     pub fn writes(&self) -> usize {
         self.sides().writes
     }
@@ -71,6 +83,7 @@ impl Conn for MemoryConn {
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut sides = self.sides();
+        sides.reads += 1;
         let Some(piece) = sides.arriving.front_mut() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
@@ -81,6 +94,10 @@ impl Conn for MemoryConn {
             sides.arriving.pop_front();
         }
         Ok(n)
+    }
+
+    fn short_read_drains(&self) -> bool {
+        self.sides().drains
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {

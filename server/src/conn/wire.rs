@@ -14,6 +14,9 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn read(&self, into: &mut [u8]) -> io::Result<usize>;
     /// Reads what there is, or fails with `WouldBlock`.
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+    /// Whether a read that leaves room has taken all there was, so that a wait
+    /// may follow it without another: what comes later ends the wait.
+    fn short_read_drains(&self) -> bool;
     /// Writes some of `bytes`, waiting for room.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Bounds reads from now on.
@@ -43,6 +46,8 @@ pub(crate) struct Wire {
     pub conn: Arc<dyn Conn>,
     /// The client waits for `100 Continue` before it sends its body.
     awaits_continue: AtomicBool,
+    /// The last read took all there was.
+    is_drained: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -52,24 +57,40 @@ impl Wire {
         Wire {
             conn,
             awaits_continue: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.count_in(self.conn.read(into))
+        let room = into.len();
+        self.note_read(room, self.conn.read(into))
     }
 
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.count_in(self.conn.try_read(into))
+        let room = into.len();
+        self.note_read(room, self.conn.try_read(into))
     }
 
-    fn count_in(&self, read: io::Result<usize>) -> io::Result<usize> {
+    fn note_read(&self, room: usize, read: io::Result<usize>) -> io::Result<usize> {
         if let Ok(n) = read {
             add(&self.bytes_in, n);
+            // No bytes at all are the end.
+            let drained = 0 < n && n < room && self.conn.short_read_drains();
+            self.is_drained.store(drained, Ordering::Relaxed);
         }
         read
+    }
+
+    /// Whether the last read took all there was, since [`Wire::look_again`].
+    pub fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
+    }
+
+    /// After a wait there may be something again.
+    pub fn look_again(&self) {
+        self.is_drained.store(false, Ordering::Relaxed);
     }
 
     pub fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {

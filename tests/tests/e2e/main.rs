@@ -26,6 +26,7 @@ mod deadlines;
 mod demo;
 mod files;
 mod keep_alive;
+mod kernel;
 mod lab;
 mod ping;
 mod routes;

@@ -34,6 +34,22 @@ fn one_request_one_write() {
 }
 
 #[test]
+fn one_request_one_read() {
+    let (mut connection, conn) = connect(&service(hello));
+    conn.arrive_apart();
+    conn.arrive(b"GET / HTTP/1.1\r\n");
+    conn.arrive(b"Host: a\r\n\r\n");
+    conn.arrive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (reads, answers) in [(1, 0), (2, 1), (3, 2)] {
+        assert_eq!(connection.step(), Outcome::Readable);
+        assert_eq!((conn.reads(), conn.writes()), (reads, answers));
+    }
+    // Woken without cause, it asks, and hears that there is nothing.
+    assert_eq!(connection.step(), Outcome::Readable);
+    assert_eq!(conn.reads(), 4);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let (mut connection, conn) = connect(&service(|w: &mut ResponseWriter, r: &mut Request| {
         w.write_all(r.target().as_bytes()).unwrap();
