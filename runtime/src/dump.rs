@@ -105,6 +105,10 @@ impl Scene {
         if g.creator != 0 {
             let _ = write!(text, " by goroutine {}", g.creator);
         }
+        let stack = g.stack_high_water();
+        if stack > 0 {
+            let _ = write!(text, ", {} KiB of stack", stack / 1024);
+        }
         text.push('\n');
     }
 }
