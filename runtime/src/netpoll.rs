@@ -37,6 +37,7 @@
 mod deadline;
 mod describe;
 mod side;
+mod sockets;
 mod source;
 mod table;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! the goroutines that it shows, which it holds, so that no other can be at the
 //! same address. Nothing looks through an address.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use std::time::Duration;
 use wirepath_stack::Fd;
 use wirepath_stack::syscall::SocketInfo;
 
+use super::sockets::{self, KernelSockets};
 use super::{Dir, KernelFd, Netpoll, PollDesc, Source};
 use crate::g::G;
-use crate::net::address;
 
 /// One direction of a descriptor, somebody's wait.
 pub(crate) type Waited = (Arc<PollDesc>, Dir);
@@ -32,21 +32,15 @@ const NAP: Duration = Duration::from_millis(1);
 /// asked the kernel for once.
 pub(crate) struct Patience {
     naps: Cell<u32>,
-    kernel: OnceCell<HashMap<u64, &'static str>>,
+    kernel: KernelSockets,
 }
 
 impl Patience {
     pub(crate) fn new() -> Patience {
         Patience {
             naps: Cell::new(NAPS),
-            kernel: OnceCell::new(),
+            kernel: KernelSockets::default(),
         }
-    }
-
-    /// The state of the kernel's TCP socket with this inode.
-    fn kernel_state(&self, inode: u64) -> Option<&'static str> {
-        let states = self.kernel.get_or_init(kernel_states);
-        states.get(&inode).copied()
     }
 
     /// Waits a little. False: no more.
@@ -80,7 +74,8 @@ impl Netpoll {
     }
 
     /// `fd 7: tcp 10.0.0.2:8080 -> 10.0.0.1:40404 ESTABLISHED, recv-q 0, send-q
-    /// 0; to read`, `kernel fd 9: tcp 127.0.0.1:8080 LISTEN; to accept`.
+    /// 0; to read`, `kernel fd 9: tcp 127.0.0.1:8080 LISTEN, accept-q 0; to
+    /// accept`.
     pub(crate) fn describe(&self, (desc, dir): &Waited, patience: &Patience) -> String {
         let (what, accepts) = match &desc.source {
             Source::Stack { fd, .. } => match self.socket_info(*fd, patience) {
@@ -153,75 +148,19 @@ fn describe_socket(info: &SocketInfo) -> (String, bool) {
     }
 }
 
-/// As [`describe_socket`]: the addresses and state of a TCP socket; of anything
+/// As [`describe_socket`]: addresses, state and queues of a socket; of anything
 /// else what `/proc` calls it, as `pipe:[4711]`.
 fn describe_kernel(fd: &KernelFd, patience: &Patience) -> (String, bool) {
-    let inode = fd.call(|fd| Ok(rustix::fs::fstat(fd)?.st_ino));
-    let state = inode.ok().and_then(|inode| patience.kernel_state(inode));
-    let Some(state) = state else {
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.number()));
-        let name = link.map(|link| link.display().to_string());
-        return (name.unwrap_or_else(|_| "gone".into()), false);
-    };
-    let local = fd.call(|fd| address(Some(rustix::net::getsockname(fd)?)));
-    let peer = fd.call(|fd| address(rustix::net::getpeername(fd)?));
-    let words = match (local, peer) {
-        (Ok(local), Ok(peer)) => format!("tcp {local} -> {peer} {state}"),
-        (Ok(local), Err(_)) => format!("tcp {local} {state}"),
-        (Err(_), _) => format!("tcp {state}"),
-    };
-    (words, state == LISTEN)
-}
-
-const LISTEN: &str = "LISTEN";
-
-/// The states of TCP (RFC 9293 §3.3.2) in the order of the kernel's numbers,
-/// which begin with 1 (`tcp_states.h`).
-const STATES: [&str; 11] = [
-    "ESTABLISHED",
-    "SYN-SENT",
-    "SYN-RECEIVED",
-    "FIN-WAIT-1",
-    "FIN-WAIT-2",
-    "TIME-WAIT",
-    "CLOSED",
-    "CLOSE-WAIT",
-    "LAST-ACK",
-    LISTEN,
-    "CLOSING",
-];
-
-/// The TCP sockets of this network namespace: from inode to state
-/// (`proc_net_tcp.txt` of the kernel's documentation).
-fn kernel_states() -> HashMap<u64, &'static str> {
-    let mut states = HashMap::new();
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        states.extend(text.lines().filter_map(kernel_state));
+    // Its number is another's once it is closed, which `call` keeps off.
+    match fd.call(|_| Ok(sockets::link(fd.number()))) {
+        Ok(Some(link)) => patience.kernel.describe(&link),
+        _ => ("gone".into(), false),
     }
-    states
-}
-
-fn kernel_state(line: &str) -> Option<(u64, &'static str)> {
-    let mut fields = line.split_whitespace();
-    let state = usize::from_str_radix(fields.nth(3)?, 16).ok()?;
-    let inode = fields.nth(5)?.parse().ok()?;
-    Some((inode, STATES.get(state.checked_sub(1)?)?))
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_of_the_kernel_is_understood() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 \
-                    00000000  1000        0 48211 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(kernel_state(line), Some((48211, "LISTEN")));
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when";
-        assert_eq!(kernel_state(head), None);
-        assert_eq!(kernel_state(""), None);
-    }
 
     #[test]
     fn kernel_descriptors_are_described() {
@@ -233,10 +172,13 @@ mod tests {
         let netpoll = Netpoll::new(None).unwrap();
         let patience = Patience::new();
         for (fd, want) in [
-            (listener.into(), format!(": tcp {at} LISTEN; to accept")),
+            (
+                listener.into(),
+                format!(": tcp {at} LISTEN, accept-q 1; to accept"),
+            ),
             (
                 stream.into(),
-                format!(": tcp {from} -> {at} ESTABLISHED; to read"),
+                format!(": tcp {from} -> {at} ESTABLISHED, recv-q 0, send-q 0; to read"),
             ),
             (std::os::fd::OwnedFd::from(reader), ": pipe:[".to_owned()),
         ] {
