@@ -323,6 +323,7 @@ impl G {
     }
 
     /// Switches from the goroutine's stack to its M.
+    #[inline(always)]
     fn suspend(&self, out: Out) {
         let suspender = self.suspender.get();
         // SAFETY: called on this G's own stack (park and yield_now are), whose
@@ -346,6 +347,7 @@ impl G {
     }
 
     /// Waits on the goroutine's own stack.
+    #[inline(always)]
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
         let told = self.take_told();
         if told.has(Mark::TOKEN) {
@@ -379,6 +381,7 @@ impl G {
     }
 
     /// Lets others run.
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         self.suspend(Out::Yield);
     }
