@@ -49,6 +49,14 @@ pub(crate) trait Body: Send {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
+/// What a goroutine is started with, beside what it does.
+pub(crate) struct Birth {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) stacks: Option<Arc<Stacks>>,
+    pub(crate) claimed: bool,
+}
+
 /// The body of a goroutine that ended before it was anywhere.
 pub(crate) struct Ended;
 
@@ -77,14 +85,6 @@ impl Body for Doomed {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
         self.body.abandon(why, end);
     }
-}
-
-/// What a goroutine is started with, beside what it does.
-pub(crate) struct Birth {
-    pub(crate) name: Option<Arc<str>>,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) stacks: Option<Arc<Stacks>>,
-    pub(crate) claimed: bool,
 }
 
 /// A goroutine.
@@ -312,10 +312,10 @@ impl G {
         });
     }
 
-    /// Ends the goroutine, which has no stack for its next step.
+    /// Ends the goroutine without a stack of its own.
     ///
     /// # Safety
-    /// The caller is the M that runs this G, between steps.
+    /// As for [`G::doom`].
     pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
         if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {

@@ -420,6 +420,10 @@ impl Local {
         self.blocking.set(blocking);
     }
 
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.blocking.get()
+    }
+
     fn take_fiber(&self, g: &G) -> std::io::Result<Fiber> {
         match &g.stacks {
             Some(stacks) => stacks.take(),

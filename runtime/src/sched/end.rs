@@ -156,7 +156,7 @@ impl Shared {
     }
 }
 
-/// Whether only another goroutine can wake it.
+/// It waits, and not for a descriptor, which may become ready by itself.
 fn waits_for_another(g: &G) -> bool {
     g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
 }
