@@ -358,6 +358,7 @@ impl G {
     }
 
     /// Switches from the goroutine's stack to its M.
+    #[inline(always)]
     fn suspend(&self, out: Out) {
         let suspender = self.suspender.get();
         // SAFETY: called on this G's own stack (park and yield_now are), whose
@@ -381,6 +382,7 @@ impl G {
     }
 
     /// Waits on the goroutine's own stack.
+    #[inline(always)]
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
         let told = self.take_told();
         if told.has(Mark::TOKEN) {
@@ -414,6 +416,7 @@ impl G {
     }
 
     /// Lets others run.
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         self.suspend(Out::Yield);
     }

@@ -290,6 +290,7 @@ fn is_orphaned() -> bool {
 }
 
 /// Waits for the caller's token, until `deadline` at most.
+#[inline(always)]
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
     match m::park_current(reason, deadline) {
         Some(wake) => wake,
