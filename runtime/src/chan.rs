@@ -311,6 +311,26 @@ impl<T> Sender<T> {
         self.chan.send(value, Some(crate::time::now() + timeout))
     }
 
+    /// Sends if that needs no wait; whom that wakes is returned. The value is
+    /// dropped otherwise.
+    pub(crate) fn deliver(&self, value: T) -> Option<Parker> {
+        let offer = self.chan.lock().offer(self.chan.capacity, value, Me::Plain);
+        match offer {
+            Offer::Taken(receiver) => receiver,
+            Offer::Full(_) | Offer::Closed(_) | Offer::Gone(_) => None,
+        }
+    }
+
+    /// Takes back what is in the channel, if no sender waits.
+    pub(crate) fn retract(&self) -> Option<T> {
+        self.chan.lock().queue.pop_front()
+    }
+
+    /// Whether anybody could receive.
+    pub(crate) fn has_receivers(&self) -> bool {
+        self.chan.lock().receivers > 0
+    }
+
     /// Closes the channel: what is in it can still be received, every send
     /// fails, also those that wait. Closing again does nothing (Go panics).
     pub fn close(&self) {

@@ -14,13 +14,14 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
 use crate::coro::{Fiber, Out, Suspender};
+use crate::local::Locals;
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
@@ -46,6 +47,36 @@ pub(crate) trait Body: Send {
 
     /// Ends it without running on, for a reason that its handle reports.
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
+}
+
+/// The body of a goroutine that ended before it was anywhere.
+pub(crate) struct Ended;
+
+impl Body for Ended {
+    fn run(&mut self, _end: &End) -> Next {
+        Next::Done
+    }
+
+    fn abandon(&mut self, _why: Box<dyn std::any::Any + Send>, _end: &End) {}
+}
+
+/// The body of a goroutine that must not run on.
+struct Doomed {
+    body: Box<dyn Body>,
+    why: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Body for Doomed {
+    fn run(&mut self, end: &End) -> Next {
+        if let Some(why) = self.why.take() {
+            self.body.abandon(why, end);
+        }
+        Next::Done
+    }
+
+    fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
+        self.body.abandon(why, end);
+    }
 }
 
 /// A goroutine.
@@ -79,6 +110,7 @@ pub(crate) struct G {
     pub(crate) claim: crate::claim::Claim,
     /// How it ended.
     pub(crate) end: End,
+    locals: OnceLock<Box<Locals>>,
     body: UnsafeCell<Option<Box<dyn Body>>>,
     /// Marks that were taken when it was started, and that it has not seen yet.
     told: Cell<Mark>,
@@ -128,6 +160,7 @@ impl G {
             #[cfg(not(loom))]
             claim: crate::claim::Claim::new(),
             end: End::default(),
+            locals: OnceLock::new(),
             body: UnsafeCell::new(Some(body)),
             told: Cell::new(Mark::NONE),
             fiber: UnsafeCell::new(None),
@@ -154,9 +187,20 @@ impl G {
         self.state = State::new();
         self.home = AtomicUsize::new(FREE);
         self.end = End::default();
+        self.locals = OnceLock::new();
         self.told.set(Mark::NONE);
         *self.body.get_mut() = Some(body);
         debug_assert!(self.fiber.get_mut().is_none(), "it ended");
+    }
+
+    /// Its goroutine-local values.
+    pub(crate) fn locals(&self) -> &Locals {
+        self.locals.get_or_init(Box::default)
+    }
+
+    /// As [`G::locals`], if it ever had any.
+    pub(crate) fn locals_if_any(&self) -> Option<&Locals> {
+        self.locals.get().map(|locals| &**locals)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -246,15 +290,18 @@ impl G {
         self.next.replace(Next::Done)
     }
 
-    /// Ends the goroutine before its next step.
+    /// Has the goroutine end in place of its next step: what it holds is dropped
+    /// on its own stack, where that may wait.
     ///
     /// # Safety
-    /// As for [`G::run_body`].
-    pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
+    /// The caller is the M that runs this G, between steps.
+    pub(crate) unsafe fn doom(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
-        if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
-            body.abandon(why, &self.end);
-        }
+        let slot = unsafe { &mut *self.body.get() };
+        *slot = slot.take().map(|body| {
+            let why = Some(why);
+            Box::new(Doomed { body, why }) as Box<dyn Body>
+        });
     }
 
     /// Puts the suspended stack into the G.
@@ -362,5 +409,9 @@ impl TimerTarget for G {
         if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
             sched::ready(self);
         }
+    }
+
+    fn is_stale(&self, seq: u64) -> bool {
+        self.timer.load(Ordering::Relaxed) != seq
     }
 }

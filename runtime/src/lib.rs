@@ -40,13 +40,16 @@
 pub mod chan;
 mod claim;
 mod coarse;
+pub mod context;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
+pub mod group;
 #[allow(unsafe_code, reason = "the value of a short lock")]
 mod latch;
+pub mod local;
 mod long_runs;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
@@ -64,18 +67,21 @@ mod runtime;
 #[allow(unsafe_code, reason = "the run queue's pointers")]
 mod sched;
 mod schedtrace;
+#[allow(unsafe_code, reason = "goroutines that borrow")]
+mod scope;
 mod see;
 pub mod select;
 pub mod simulation;
 mod spawn;
 pub mod sync;
 mod sync_shim;
-mod time;
+pub mod time;
 mod timer;
 mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use local::current_name;
 pub use long_runs::LongRun;
 pub use metrics::{Latencies, Metric, Value as MetricValue};
 pub use netpoll::Wait;
@@ -83,12 +89,13 @@ pub use runtime::{
     BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
 };
 pub use sched::blocking;
+pub use scope::{Scope, ScopedHandle, scope};
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
     Cancelled, JoinHandle, Next, current_id, go, go_locked, go_named, num_procs, steps, yield_now,
 };
 pub use sync::WaitGroup;
-pub use time::{now, sleep};
+pub use time::{after, now, sleep};
 pub use wirepath_driver::{Nanos, clock, trace};
 pub use wirepath_stack::Stack;

@@ -222,6 +222,8 @@ pub(crate) struct Local {
     current: Cell<*const G>,
     stack: Cell<(usize, usize)>,
     blocking: Cell<bool>,
+    /// The runtime ended while this thread was in `blocking`.
+    pub(crate) orphaned: Cell<bool>,
 }
 
 thread_local! {
@@ -251,6 +253,15 @@ fn current() -> Option<ManuallyDrop<Arc<G>>> {
     // it runs (`execute` holds a count) and while it is parked (the registry
     // does). The count is never dropped.
     Some(ManuallyDrop::new(unsafe { Arc::from_raw(g) }))
+}
+
+/// Calls `f` with the goroutine whose code calls, also where that counts as its
+/// thread. `f` does not wait.
+pub(crate) fn with_running<R>(f: impl FnOnce(Option<&G>) -> R) -> R {
+    let g = with_local(|local| local.map_or(std::ptr::null(), |l| l.current.get()));
+    // SAFETY: null, or the G that runs on this thread and calls: `execute`
+    // holds a count of it meanwhile.
+    f(unsafe { g.as_ref() })
 }
 
 /// The goroutine that calls, unless it counts as its thread (see `park`).
@@ -319,6 +330,7 @@ impl Local {
             current: Cell::new(std::ptr::null()),
             stack: Cell::new((0, 0)),
             blocking: Cell::new(false),
+            orphaned: Cell::new(false),
         }
     }
 
@@ -445,7 +457,7 @@ impl Local {
                 // A wake before a step is used up by the step.
                 if told.has(Mark::CANCELLED) {
                     // SAFETY: as above; no code of it is on a stack.
-                    unsafe { g.abandon_body(Box::new(crate::Cancelled)) };
+                    unsafe { g.doom(Box::new(crate::Cancelled)) };
                 }
                 self.take_fiber()
             }
@@ -518,8 +530,8 @@ impl Local {
                     Arm::Busy => {
                         let why = "another goroutine waits for this descriptor already";
                         // SAFETY: this M runs the goroutine, between steps.
-                        unsafe { g.abandon_body(Box::new(why)) };
-                        return self.finished(g);
+                        unsafe { g.doom(Box::new(why)) };
+                        return self.requeue(g);
                     }
                 }
             }
@@ -576,6 +588,6 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
         }
     }
     LOCAL.set(std::ptr::null());
-    // Free goroutines that are left are dropped with the queues; bound ones
-    // leak their stacks.
+    // Goroutines that are left never run again; bound ones leak their stacks.
+    local.shared.give_up_after_stop();
 }

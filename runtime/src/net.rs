@@ -37,11 +37,14 @@
 //! hand that to [`socket::Socket::retry`] for the blocking form and to
 //! [`socket::Socket::attempt`] for the `try_` form. Close it in `Drop`.
 
+mod dial;
 mod fd;
 mod kernel;
 mod listener;
+mod lookup;
 mod socket;
 mod stream;
+mod udp;
 
 use std::io;
 use std::sync::Arc;
@@ -49,9 +52,11 @@ use std::sync::Arc;
 pub use fd::PollFd;
 
 pub use listener::TcpListener;
+pub use lookup::{lookup_host, lookup_host_on};
 pub use socket::Network;
 pub use stream::TcpStream;
-pub use wirepath_stack::syscall::ListenOptions;
+pub use udp::UdpSocket;
+pub use wirepath_stack::syscall::{ListenOptions, UdpOptions};
 
 use crate::sched::{Shared, current_runtime};
 

@@ -205,10 +205,17 @@ impl WaitReason {
     }
 }
 
+/// A goroutine whose runtime is gone, outside of its drops while it unwinds.
+fn is_orphaned() -> bool {
+    m::with_local(|local| local.is_some_and(|local| local.orphaned.get()))
+        && !std::thread::panicking()
+}
+
 /// Waits for the caller's token, until `deadline` at most.
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
     match m::park_current(reason, deadline) {
         Some(wake) => wake,
+        None if is_orphaned() => Wake::Cancelled,
         None => this_thread().park(deadline),
     }
 }

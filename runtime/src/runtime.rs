@@ -46,9 +46,6 @@ pub enum BuildError {
     /// The stack size given is not from 16 KiB to 1 GiB.
     #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
     StackSize(usize),
-    /// The stack was chosen as the network, and there is none.
-    #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
-    NoStack,
     /// `WIREPATH_SCHEDTRACE` is not a number of milliseconds from 1 to a day's.
     #[error(
         "{SCHEDTRACE_VAR}={0:?} is not a number of milliseconds from 1 to {MOST_SCHEDTRACE_MS}; \
@@ -58,6 +55,9 @@ pub enum BuildError {
     /// A variable that is a switch is neither 0 nor 1: its name and value.
     #[error("{0}={1:?} is neither 0 nor 1; unset it or mend it")]
     BadSwitch(&'static str, String),
+    /// The stack was chosen as the network, and there is none.
+    #[error("a runtime without a stack cannot use one: give it with `Builder::stack`")]
+    NoStack,
     /// A descriptor or a thread could not be had.
     #[error("the system refused a descriptor or a thread")]
     Io(#[from] io::Error),
@@ -472,10 +472,12 @@ impl Runtime {
         let leaked_goroutines = crate::dump::dump(&self.shared, SHUTDOWN_DUMP);
         let leaked = self.shared.registry.len();
         self.shared.exit();
+        let stuck_threads = self.shared.join_threads(until);
+        self.shared.give_up();
         ShutdownReport {
             leaked,
             leaked_goroutines,
-            stuck_threads: self.shared.join_threads(until),
+            stuck_threads,
         }
     }
 }

@@ -186,7 +186,7 @@ pub fn forever() -> ! {
 /// What a send's result says where nobody asks for it: as in Go.
 #[doc(hidden)]
 #[track_caller]
-pub fn expect_sent<T>(sent: Result<(), SendError<T>>) {
+pub fn expect_sent<T>(sent: &Result<(), SendError<T>>) {
     assert!(
         sent.is_ok(),
         "send on a closed channel in a select; ask with `send(..) -> result` to be told"
@@ -311,7 +311,7 @@ macro_rules! __select {
 
     (@close [[sure $case:ident () $body:block] $($more:tt)*] $else:block) => {
         if let ::core::option::Option::Some(sent) = $case {
-            $crate::select::expect_sent(sent);
+            $crate::select::expect_sent(&sent);
             $body
         } else {
             $crate::__select!(@close [$($more)*] $else)

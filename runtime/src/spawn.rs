@@ -95,6 +95,21 @@ impl End {
         }
     }
 
+    /// The goroutine will never run again: tells whoever joins it.
+    pub(crate) fn give_up(&self) {
+        let mut inner = self.lock();
+        let open = !inner.detached && inner.outcome.is_none();
+        if !open || self.finished.load(Ordering::Acquire) {
+            return;
+        }
+        inner.outcome = Some(Err(Box::new(Cancelled)));
+        let waiter = inner.waiter.take();
+        drop(inner);
+        if let Some(waiter) = waiter {
+            waiter.into_unparked();
+        }
+    }
+
     /// Lets go of the outcome, also of one that is still to come.
     fn detach(&self) {
         let mut inner = self.lock();
@@ -127,7 +142,8 @@ impl<T> std::fmt::Debug for JoinHandle<T> {
 
 impl<T: 'static> JoinHandle<T> {
     /// Waits for the goroutine's end: the value that it returned, or the
-    /// payload of its panic ([`Cancelled`] when its runtime ended it).
+    /// payload of its panic ([`Cancelled`] when its runtime ended it, or had
+    /// been shut down when it was started).
     ///
     /// # Errors
     /// The payload, as from [`std::thread::JoinHandle::join`].
@@ -170,12 +186,24 @@ fn guarded<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
+/// Drops the goroutine-local values of a goroutine that ends with `result`. If
+/// one of their drops panics, so did the goroutine.
+fn without_locals<T>(result: std::thread::Result<T>) -> std::thread::Result<T> {
+    match (result, guarded(crate::local::clear)) {
+        (Ok(value), Err(panic)) => {
+            let _ = guarded(|| drop(value));
+            Err(panic)
+        }
+        (result, _) => result,
+    }
+}
+
 struct Once<F>(Option<F>);
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send> Body for Once<F> {
     fn run(&mut self, end: &End) -> Next {
         if let Some(f) = self.0.take() {
-            end.set(guarded(f));
+            end.set(without_locals(guarded(f)));
         }
         Next::Done
     }
@@ -193,7 +221,7 @@ impl<S, F> Steps<S, F> {
     fn finish(&mut self, result: std::thread::Result<()>, end: &End) {
         let parts = self.0.take();
         let dropped = guarded(|| drop(parts));
-        end.set(result.and(dropped));
+        end.set(without_locals(result.and(dropped)));
     }
 }
 

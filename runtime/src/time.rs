@@ -1,4 +1,7 @@
-//! Time as goroutines see it.
+//! Time as goroutines see it: the clock, [`sleep`], and timers as in Go's
+//! `time`.
+
+mod timers;
 
 use std::time::Duration;
 
@@ -6,6 +9,8 @@ use wirepath_driver::{Nanos, clock};
 
 use crate::m;
 use crate::park::{WaitReason, Wake, park};
+
+pub use timers::{AfterFunc, Ticker, Timer, after, after_func, tick};
 
 /// The time now: the calling goroutine's runtime may be in virtual time, which
 /// has a clock of its own. A plain thread gets the real one.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use wirepath_runtime::chan::channel;
+use wirepath_runtime::chan::{self, channel};
 use wirepath_runtime::{
     Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, go_locked, now, num_procs,
     sleep, steps, yield_now,
@@ -636,5 +636,109 @@ fn a_deadlock_is_told_and_ends_the_process() {
         }
         assert_eq!(stderr.matches("created at ").count(), 2, "{stderr}");
         assert!(out.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_runtime_that_was_shut_down_says_so_to_who_starts_or_joins() {
+    let rt = runtime(2);
+    let handle = rt.handle();
+    rt.shutdown(Duration::from_secs(20));
+    let held = Arc::new(());
+    for _ in 0..10 {
+        let kept = held.clone();
+        let late = handle.go(move || drop(kept)).join();
+        assert!(late.unwrap_err().is::<Cancelled>());
+    }
+    assert_eq!(Arc::strong_count(&held), 1, "a closure was kept");
+}
+
+#[test]
+fn who_joins_a_goroutine_that_never_ran_is_told_of_the_shutdown() {
+    let rt = runtime(1);
+    let release = Arc::new(AtomicBool::new(false));
+    let running = Arc::new(AtomicUsize::new(0));
+    // They keep the P and the spare one past the shutdown.
+    let stuck = [(); 2].map(|()| {
+        let (released, running) = (release.clone(), running.clone());
+        rt.go(move || {
+            running.fetch_add(1, Ordering::SeqCst);
+            while !released.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+        })
+    });
+    wait_until("both to run", || running.load(Ordering::SeqCst) == 2);
+    let never: Vec<_> = (0..10).map(|_| rt.go(yield_now)).collect();
+    let joins = std::thread::spawn(|| never.into_iter().map(JoinHandle::join).collect::<Vec<_>>());
+    let report = rt.shutdown(Duration::ZERO);
+    assert!(report.stuck_threads >= 2, "{report:?}");
+    assert_eq!(report.leaked, 12);
+    for result in joins.join().unwrap() {
+        assert!(result.unwrap_err().is::<Cancelled>());
+    }
+    release.store(true, Ordering::Release);
+    stuck.into_iter().for_each(|g| g.join().unwrap());
+}
+
+#[test]
+fn a_thread_that_comes_back_from_blocking_after_the_shutdown_ends() {
+    struct Tells(Arc<AtomicBool>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let (release, released) = std::sync::mpsc::channel();
+    let (entered, enters) = std::sync::mpsc::channel();
+    let ended = Arc::new(AtomicBool::new(false));
+    let tells = Tells(ended.clone());
+    let rt = runtime(1);
+    let inside = rt.go(move || {
+        let _tells = tells;
+        blocking(|| {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        let (send, recv) = chan::channel::<u8>(0);
+        // A wait that nobody would end fails.
+        let failed = recv.recv().is_err();
+        drop(send);
+        sleep(Duration::from_secs(3_600));
+        failed
+    });
+    enters.recv().unwrap();
+    let report = rt.shutdown(Duration::ZERO);
+    assert_eq!(report.stuck_threads, 1);
+    release.send(()).unwrap();
+    wait_until("the goroutine's end", || ended.load(Ordering::SeqCst));
+    assert!(inside.join().unwrap_err().is::<Cancelled>());
+}
+
+#[test]
+fn a_value_whose_drop_waits_does_so_when_its_goroutine_is_cancelled_unrun() {
+    struct Waits(chan::Receiver<()>, Arc<AtomicUsize>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            // The wait ends with the shutdown, the drop goes on.
+            assert!(self.0.recv().is_err());
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let rt = runtime(1);
+    let (_send, recv) = chan::channel(0);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = dropped.clone();
+    let mut handles = Vec::new();
+    for _ in 0..10 {
+        let waits = Waits(recv.clone(), count.clone());
+        let far = now() + Duration::from_secs(3_600);
+        handles.push(rt.steps(waits, move |_| Next::Sleep(far)));
+    }
+    let report = rt.shutdown(Duration::from_secs(20));
+    assert_eq!((report.leaked, report.stuck_threads), (0, 0));
+    assert_eq!(dropped.load(Ordering::SeqCst), 10);
+    for handle in handles {
+        assert!(handle.join().unwrap_err().is::<Cancelled>());
     }
 }

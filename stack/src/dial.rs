@@ -1,10 +1,10 @@
-//! Connections that we open: source address, next hop, port, and the wait for
-//! the next hop's station.
+//! Connections that we open: the 4-tuple, and the wait for the next hop's station.
 //!
-//! A port is searched from a keyed-hash start (RFC 6056 §3.3.3) in the dynamic
-//! range (RFC 6335 §6), over 4-tuples that neither a connection nor TIME-WAIT
-//! holds. The answer must come to the shard that asked, which is sure with one
-//! queue.
+//! [`crate::route`] says from which address and to whom, [`crate::port`] from
+//! which port. A next hop that does not answer ends the connect after three
+//! seconds, a host that does not after [`timeouts::CONNECT`]; a reset and an ICMP
+//! error about the SYN end it at once. Answers that come to another queue are
+//! handed over (`shard/stray.rs`).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,14 +15,10 @@ use crate::conn::{Conn, Phase};
 use crate::flow::{Entry, FlowKey};
 use crate::neighbor::Resolution;
 use crate::phy::{Line, Phy};
+use crate::route::Route;
 use crate::shard::{Shard, instant, timeouts};
 use crate::syscall::DEFAULT_BUFFER;
 use crate::{Errno, Fd, MacAddr, isn};
-
-/// Dynamic ports (RFC 6335 §6).
-const FIRST_PORT: u16 = 49_152;
-/// How many of them there are.
-const PORTS: u16 = 16_384;
 
 impl Shard {
     /// Starts to connect.
@@ -30,11 +26,8 @@ impl Shard {
         if self.is_down {
             return Err(Errno::NetworkDown);
         }
-        let (source, next_hop) = self.route(remote.ip())?;
+        let Route { source, next_hop } = self.route(remote.ip(), None)?;
         if remote.port() == 0 {
-            return Err(Errno::AddrNotAvailable);
-        }
-        if !self.neighbors.usable(source) {
             return Err(Errno::AddrNotAvailable);
         }
         let key = self
@@ -61,55 +54,21 @@ impl Shard {
         Ok(fd)
     }
 
-    /// Our address for talking to `remote`, and whom to send to.
-    fn route(&self, remote: IpAddr) -> Result<(IpAddr, IpAddr), Errno> {
-        let is_host = !remote.is_unspecified() && !remote.is_multicast();
-        if !is_host || self.local.owns(remote) {
-            return Err(Errno::AddrNotAvailable);
-        }
-        let from = |to: IpAddr| {
-            let cidrs = self.local.cidrs.iter();
-            let longest = cidrs.filter(|c| c.contains(to)).max_by_key(|c| c.prefix);
-            longest.map(|c| c.addr)
-        };
-        if let Some(source) = from(remote) {
-            return Ok((source, remote));
-        }
-        if let IpAddr::V6(addr) = remote
-            && addr.is_unicast_link_local()
-            && let Some(source) = self.local.link_local()
-        {
-            return Ok((source.into(), remote));
-        }
-        let gateway = self
-            .gateways
-            .iter()
-            .find(|gateway| gateway.is_ipv4() == remote.is_ipv4())
-            .ok_or(Errno::NetworkUnreachable)?;
-        let source = from(*gateway).ok_or(Errno::NetworkUnreachable)?;
-        Ok((source, *gateway))
-    }
-
-    /// A 4-tuple that nobody uses.
+    /// A 4-tuple that nobody uses: neither a connection nor TIME-WAIT.
     fn free_key(&mut self, source: IpAddr, remote: SocketAddr) -> Option<FlowKey> {
-        self.dials += 1;
-        let start = self.secret.hash((source, remote, self.dials)) % u64::from(PORTS);
-        let start = u16::try_from(start).expect("a remainder of 16,384");
-        (0..PORTS)
-            .map(|i| FlowKey {
-                local: (source, FIRST_PORT + (start + i) % PORTS),
-                remote: (remote.ip(), remote.port()),
-            })
-            .find(|key| !self.flows.contains_key(key) && !self.time_wait.contains(key))
+        let key = |port| FlowKey {
+            local: (source, port),
+            remote: (remote.ip(), remote.port()),
+        };
+        let (flows, time_wait) = (&self.flows, &self.time_wait);
+        let is_free = |port| !flows.contains_key(&key(port)) && !time_wait.contains(&key(port));
+        let port = self.ports.toward(&self.secret, (source, remote), is_free);
+        port.map(key)
     }
 
     /// Asks for the next hop's station; true when the question is settled.
     fn resolve(&mut self, now: Nanos, slot: u32, next_hop: IpAddr) -> bool {
-        let (outbox, counters) = (&mut self.outbox, &mut self.counters);
-        let resolution = self.neighbors.resolve(now, next_hop, &mut |frame| {
-            counters.tx_no_frame += u64::from(!outbox.push(frame));
-        });
-        match resolution {
+        match self.ask_neighbor(now, next_hop) {
             Resolution::Known(mac) => self.send_syn(now, slot, mac),
             Resolution::Pending => return false,
             Resolution::Failed => {

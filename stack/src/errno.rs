@@ -18,7 +18,8 @@ pub enum Errno {
     /// `ECONNRESET`: the peer reset the connection.
     #[error("connection reset by peer")]
     ConnectionReset,
-    /// `ECONNREFUSED`: the peer answered the SYN with a reset.
+    /// `ECONNREFUSED`: the peer answered the SYN with a reset, or the SYN or a
+    /// datagram with «port unreachable».
     #[error("connection refused")]
     ConnectionRefused,
     /// `ECONNABORTED`: the connection was aborted on this side.
@@ -42,7 +43,7 @@ pub enum Errno {
     /// `ENETUNREACH`: no prefix and no gateway covers the address.
     #[error("no route to that network")]
     NetworkUnreachable,
-    /// `EHOSTUNREACH`: the neighbour did not answer.
+    /// `EHOSTUNREACH`: the neighbour did not answer, or a router says so.
     #[error("no route to host")]
     HostUnreachable,
     /// `ENOBUFS`: out of buffers, slots or ports.
@@ -51,6 +52,21 @@ pub enum Errno {
     /// `ENETDOWN`: the device is gone.
     #[error("the device is gone")]
     NetworkDown,
+    /// `EMSGSIZE`: the datagram does not fit the device's MTU.
+    #[error("the datagram is longer than the device's MTU allows")]
+    MessageSize,
+    /// `EACCES`: datagrams to broadcast addresses and groups are not sent.
+    #[error("sending to a broadcast address or a group is not supported")]
+    AccessDenied,
+    /// `EAI_NONAME`: there is no such name, or it has no address of the kind.
+    #[error("no such host")]
+    NameNotFound,
+    /// `EAI_FAIL`: the name servers cannot or will not say.
+    #[error("the name servers failed to answer")]
+    NameServerFailed,
+    /// `EAI_SYSTEM`: the stack was given no name server to ask.
+    #[error("no name server is configured")]
+    NoNameServer,
 }
 
 impl Errno {
@@ -72,6 +88,11 @@ impl Errno {
             Errno::HostUnreachable => K::HostUnreachable,
             Errno::NoBuffers => K::OutOfMemory,
             Errno::NetworkDown => K::NetworkDown,
+            Errno::MessageSize => K::InvalidInput,
+            Errno::AccessDenied => K::PermissionDenied,
+            Errno::NameNotFound => K::NotFound,
+            Errno::NameServerFailed => K::Other,
+            Errno::NoNameServer => K::Unsupported,
         }
     }
 }

@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use siphasher::sip::SipHasher13;
 
-use crate::Fd;
 use crate::conn::Conn;
+use crate::dns::Lookup;
 use crate::listen::Listener;
+use crate::udp::UdpSocket;
+use crate::{Event, Fd, Ready};
 
 /// The 4-tuple of a connection. IPv4 and IPv6 are equal here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,8 @@ pub(crate) enum Entry {
     Free,
     Conn(Box<Conn>),
     Listener(Box<Listener>),
+    Udp(Box<UdpSocket>),
+    Lookup(Box<Lookup>),
 }
 
 struct Slot {
@@ -213,6 +217,43 @@ impl Slots {
         }
     }
 
+    pub(crate) fn udp(&mut self, index: u32) -> Option<&mut UdpSocket> {
+        match &mut self.slots.get_mut(index as usize)?.entry {
+            Entry::Udp(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn lookup(&mut self, index: u32) -> Option<&mut Lookup> {
+        match &mut self.slots.get_mut(index as usize)?.entry {
+            Entry::Lookup(lookup) => Some(lookup),
+            _ => None,
+        }
+    }
+
+    /// What has become true of a listener, a UDP socket or a lookup since it was
+    /// last told. Before it is registered, `register` itself tells.
+    pub(crate) fn take_edges(&mut self, index: u32) -> Option<Event> {
+        let (fd, token, ready) = match &mut self.slots.get_mut(index as usize)?.entry {
+            Entry::Listener(listener) => {
+                let has_news = std::mem::take(&mut listener.has_news);
+                (listener.fd, listener.token, Ready::read_if(has_news))
+            }
+            Entry::Udp(socket) => {
+                socket.is_touched = false;
+                (socket.fd, socket.token, socket.take_edges())
+            }
+            Entry::Lookup(lookup) => {
+                lookup.is_touched = false;
+                let has_news = std::mem::take(&mut lookup.has_news);
+                (lookup.fd, lookup.token, Ready::read_if(has_news))
+            }
+            Entry::Conn(_) | Entry::Free => return None,
+        };
+        let token = token.filter(|_| !ready.is_empty())?;
+        Some(Event { fd, token, ready })
+    }
+
     /// What `fd` names, when it is still open.
     pub(crate) fn open(&mut self, fd: Fd) -> Option<&mut Entry> {
         let slot = self.slots.get_mut(fd.slot() as usize)?;
@@ -224,6 +265,14 @@ impl Slots {
             Entry::Conn(conn) if conn.is_orphan() => None,
             _ => Some(&mut slot.entry),
         }
+    }
+
+    /// Indices of all UDP sockets and lookups.
+    pub(crate) fn datagram_users(&self) -> Vec<u32> {
+        let used = (0..).zip(&self.slots);
+        used.filter(|(_, slot)| matches!(slot.entry, Entry::Udp(_) | Entry::Lookup(_)))
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// Indices of all connections.

@@ -1,13 +1,16 @@
-//! ICMP and ICMPv6 that we send: echo replies, «port unreachable», and the limit
-//! on how often.
+//! ICMP and ICMPv6: echo replies and «port unreachable» that we send, the limit on
+//! how often, and the errors about our packets that we take.
 //!
 //! smoltcp could do both, but only with its checksums verified twice, without a
 //! limit, and for TCP's sake alone. RFC 792, RFC 1122 §3.2.2, RFC 1812 §4.3.2,
 //! RFC 4443. The frames go back to the station that the cause came from.
 
+mod unreachable;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+pub(crate) use unreachable::{Unreachable, unreachable};
 use wirepath_driver::Nanos;
 
 use crate::MacAddr;
@@ -16,7 +19,7 @@ use crate::ip::checksum::Sum;
 use crate::ip::{self, Datagram, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IcmpPacket, Local};
 
 /// Hop limit of what we send (RFC 1700, still the customary value).
-const HOP_LIMIT: u8 = 64;
+pub(crate) const HOP_LIMIT: u8 = 64;
 
 /// Bytes of the longest ICMP error as an IP packet (RFC 1812 §4.3.2.3).
 const MAX_ERROR_LEN_V4: usize = 576;

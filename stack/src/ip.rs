@@ -84,6 +84,16 @@ impl Local {
         configured.chain(self.link_local())
     }
 
+    /// Whether `addr` stands for many: a multicast group, ours or not, or a
+    /// broadcast on one of our networks.
+    pub(crate) fn is_group(&self, addr: IpAddr) -> bool {
+        let is_broadcast = match addr {
+            IpAddr::V4(addr) => self.reach_v4(addr) == Some(Reach::Group),
+            IpAddr::V6(_) => false,
+        };
+        addr.is_multicast() || is_broadcast
+    }
+
     /// Whether `addr` is an address of ours. Groups and broadcasts are not.
     #[inline]
     pub(crate) fn owns(&self, addr: IpAddr) -> bool {

@@ -13,6 +13,7 @@ mod addr;
 mod buffer;
 mod conn;
 mod dial;
+mod dns;
 mod errno;
 mod ether;
 mod fd;
@@ -23,11 +24,14 @@ mod isn;
 mod listen;
 mod neighbor;
 mod phy;
+mod port;
+mod route;
 mod segment;
 mod shard;
 mod stats;
 pub mod syscall;
 mod time_wait;
+mod udp;
 mod wheel;
 
 #[cfg(test)]
@@ -38,5 +42,6 @@ pub use errno::Errno;
 pub use fd::Fd;
 pub use stats::{Counters, Gauges, ShardStats, Stats};
 pub use syscall::{
-    Config, ConfigError, Event, FlowInfo, ListenOptions, Ready, Shutdown, Stack, Turn,
+    Config, ConfigError, Event, Family, FlowInfo, ListenOptions, Ready, Shutdown, Stack, Turn,
+    UdpOptions,
 };

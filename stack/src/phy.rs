@@ -72,6 +72,11 @@ impl Outbox {
         self.spares.take().or_else(|| self.pool.take_tx())
     }
 
+    /// A frame to fill with what came in elsewhere.
+    pub(crate) fn blank(&mut self) -> Option<Frame> {
+        self.spares.take().or_else(|| self.pool.take_rx())
+    }
+
     /// Queues a whole frame that someone else built; false when there is no
     /// room for it.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
@@ -83,6 +88,18 @@ impl Outbox {
             self.frames.push_back(frame);
         }
         fits
+    }
+
+    /// Queues a whole frame of `len` bytes, which `emit` writes; false when there
+    /// is no room for it.
+    pub(crate) fn push_with(&mut self, len: usize, emit: impl FnOnce(&mut [u8])) -> bool {
+        let Some(mut frame) = self.take() else {
+            return false;
+        };
+        frame.set_bounds(0, len);
+        emit(&mut frame);
+        self.frames.push_back(frame);
+        true
     }
 
     /// Queues an acknowledgment; false when there is no room for it.

@@ -13,9 +13,14 @@
 
 mod egress;
 mod ingress;
+mod lookup;
+mod stray;
 pub(crate) mod timeouts;
+mod udp;
 mod user;
 
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use smoltcp::iface::{Interface, SocketSet};
@@ -32,12 +37,16 @@ use crate::ip::{DropCause, Local};
 use crate::isn::{self, Secret};
 use crate::neighbor::Neighbors;
 use crate::phy::{Line, Outbox, Phy};
+use crate::port::Ports;
 use crate::segment::{self, Sent};
 use crate::stats::{Counters, Gauges, ShardStats};
-use crate::syscall::{Config, Event, Ready, Turn};
+use crate::syscall::{Config, Event, Turn};
 use crate::time_wait::{self, TimeWait};
+use crate::udp::Bound;
 use crate::wheel::Timers;
 use crate::{Errno, Fd};
+pub(crate) use stray::Stray;
+use stray::Strays;
 
 /// How long a queue that takes no more frames is left alone.
 const RING_FULL_RETRY: Duration = Duration::from_millis(1);
@@ -62,7 +71,8 @@ pub(crate) struct Shard {
     pub(crate) arena: Arena,
     pub(crate) neighbors: Neighbors,
     pub(crate) local: Local,
-    pub(crate) gateways: Vec<std::net::IpAddr>,
+    pub(crate) gateways: Vec<IpAddr>,
+    name_servers: Vec<SocketAddr>,
     pub(crate) secret: Secret,
     /// What the timestamp clock is offset by.
     timestamp_origin: u32,
@@ -72,7 +82,21 @@ pub(crate) struct Shard {
     pub(crate) resolving: Vec<u32>,
     half_open: u64,
     orphans: u64,
-    pub(crate) dials: u64,
+    /// Ports of connections that we open.
+    pub(crate) ports: Ports,
+    /// Random numbers drawn so far, each the hash of its number.
+    draws: u64,
+    /// Who has which UDP port.
+    bound: Bound,
+    /// UDP sockets, and name lookups under way.
+    udp_sockets: u64,
+    lookups: u64,
+    /// Datagrams that wait for their next hop's station.
+    unresolved: VecDeque<udp::Unresolved>,
+    /// UDP sockets that met a full ring.
+    senders: Vec<u32>,
+    /// Frames that other shards may know.
+    strays: Strays,
     /// Frames of the burst at hand.
     burst: Vec<Frame>,
     answers: RateLimit,
@@ -135,6 +159,7 @@ impl Shard {
             neighbors: Neighbors::new(&local, secret.hash("neighbors")),
             local,
             gateways: config.gateways.clone(),
+            name_servers: config.name_servers.clone(),
             timestamp_origin: secret.hash("timestamps") as u32,
             secret,
             touched: Vec::new(),
@@ -142,7 +167,14 @@ impl Shard {
             resolving: Vec::new(),
             half_open: 0,
             orphans: 0,
-            dials: 0,
+            ports: Ports::new(),
+            draws: 0,
+            bound: Bound::default(),
+            udp_sockets: 0,
+            lookups: 0,
+            unresolved: VecDeque::new(),
+            senders: Vec::new(),
+            strays: Strays::new(),
             burst: Vec::with_capacity(BURST_FRAMES),
             answers: RateLimit::new(ANSWERS_PER_SECOND, ANSWERS_BURST),
             reply: Vec::new(),
@@ -174,6 +206,7 @@ impl Shard {
         self.run_neighbors(now);
         self.run_timers(now);
         self.time_wait.purge(now);
+        self.let_senders_go_on(now);
         self.tell(events);
         turn.sent += self.transmit(now);
         turn
@@ -201,13 +234,8 @@ impl Shard {
                     }
                     events.push(Event { fd, token, ready });
                 }
-            } else if let Some(listener) = self.slots.listener(slot) {
-                let has_news = std::mem::take(&mut listener.has_news);
-                if let Some(token) = listener.token.filter(|_| has_news) {
-                    let fd = listener.fd;
-                    let ready = Ready::READ;
-                    events.push(Event { fd, token, ready });
-                }
+            } else {
+                events.extend(self.slots.take_edges(slot));
             }
         }
         // The list keeps its memory; nothing was added while it was read.
@@ -242,8 +270,7 @@ impl Shard {
 
     /// When a turn is due at the latest.
     pub(crate) fn next_event(&self) -> Option<Nanos> {
-        let egress = self
-            .has_egress()
+        let egress = (self.has_egress() || !self.senders.is_empty())
             .then(|| self.blocked_until.unwrap_or(Nanos::ZERO));
         [
             egress,
@@ -268,6 +295,15 @@ impl Shard {
         if !self.resolving.is_empty() {
             self.retry_resolving(now);
         }
+        if !self.unresolved.is_empty() {
+            self.retry_unresolved(now);
+        }
+    }
+
+    /// A random number that nobody can foresee.
+    fn draw(&mut self) -> u64 {
+        self.draws += 1;
+        self.secret.hash(("draw", self.draws))
     }
 
     /// Fails a connection: tells its user, and is done with the network.
@@ -409,13 +445,14 @@ impl Shard {
             self.fail(slot, Errno::NetworkDown);
             self.finish(slot);
         }
+        self.datagrams_go_down();
         self.dirty.clear();
         self.outbox.frames.clear();
     }
 
     /// Other stations that were seen to claim an address of ours, since asked
     /// last.
-    pub(crate) fn conflicts(&mut self) -> Vec<(std::net::IpAddr, crate::MacAddr)> {
+    pub(crate) fn conflicts(&mut self) -> Vec<(IpAddr, crate::MacAddr)> {
         let taken = std::iter::from_fn(|| self.neighbors.take_conflict());
         taken
             .map(|conflict| (conflict.addr, conflict.mac))
@@ -423,7 +460,7 @@ impl Shard {
     }
 
     /// Whether `addr` is an address of the stack.
-    pub(crate) fn owns(&self, addr: std::net::IpAddr) -> bool {
+    pub(crate) fn owns(&self, addr: IpAddr) -> bool {
         self.local.owns(addr)
     }
 
@@ -445,6 +482,8 @@ impl Shard {
                 half_open: self.half_open,
                 orphans: self.orphans,
                 time_wait: self.time_wait.len() as u64,
+                udp_sockets: self.udp_sockets,
+                lookups: self.lookups,
             },
             neighbors: [
                 ("arp_received", neighbors.arp_received),

@@ -84,14 +84,40 @@ counters! {
     time_wait_reused,
     /// Segments in TIME-WAIT answered with an ACK.
     time_wait_acks,
-    /// UDP datagrams, for which nobody listens.
+    /// UDP datagrams taken into a socket's receive queue.
+    udp_received,
+    /// UDP datagrams sent, or queued for a next hop that is being asked for.
+    udp_sent,
+    /// UDP datagrams for a port that no socket has toward their sender.
     udp_no_port,
+    /// UDP datagrams to a broadcast address or a group, which no socket takes.
+    udp_to_group,
+    /// UDP datagrams dropped: the socket's receive queue had its number of them.
+    udp_queue_full,
+    /// UDP datagrams dropped: the socket's receive queue had its bytes.
+    udp_bytes_full,
+    /// UDP datagrams of ours dropped: too many waited for their next hop.
+    udp_unresolved_full,
+    /// DNS queries sent, repeated ones too.
+    dns_queries,
+    /// DNS answers taken.
+    dns_answers,
+    /// Datagrams to a name lookup that were no answer to its question.
+    dns_ignored,
+    /// Name lookups that ended without an answer from any server.
+    dns_failed,
     /// ICMP echo requests answered.
     echo_replies,
-    /// ICMP messages that ask for no answer.
+    /// ICMP errors that ended a `connect`, or failed a call on a datagram socket.
+    icmp_errors,
+    /// ICMP messages that ask for no answer and tell of no packet that is out.
     icmp_ignored,
-    /// Neighbours that a connection was opened to and that did not answer.
+    /// Connections and datagrams given up because their next hop did not answer.
     neighbor_unreachable,
+    /// Frames that another shard's queue received and that were taken in here.
+    handed_over,
+    /// Frames of another shard's queue lost because the pool had none.
+    stray_no_frame,
     /// Packets of ours lost because the pool had no frame or the outbox no room.
     tx_no_frame,
     /// Idle connections whose buffers' pages went back to the system.
@@ -113,6 +139,10 @@ pub struct Gauges {
     pub orphans: u64,
     /// Closed flows in TIME-WAIT.
     pub time_wait: u64,
+    /// UDP sockets.
+    pub udp_sockets: u64,
+    /// Name lookups.
+    pub lookups: u64,
 }
 
 /// What one shard has done.
@@ -152,6 +182,8 @@ impl ShardStats {
         f("half_open", self.gauges.half_open);
         f("orphans", self.gauges.orphans);
         f("time_wait", self.gauges.time_wait);
+        f("udp_sockets", self.gauges.udp_sockets);
+        f("lookups", self.gauges.lookups);
         for (name, count) in self.neighbors.iter().chain(&self.drops) {
             f(name, *count);
         }

@@ -10,16 +10,19 @@
 //! connection dirty in its shard; the caller remembers the shard and calls
 //! [`Stack::flush`] before it sleeps.
 
+mod datagram;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+pub use datagram::{Family, UdpOptions};
 use wirepath_driver::{Nanos, Queue};
 
 use crate::buffer::MAX_BUFFER;
-use crate::shard::Shard;
+use crate::shard::{Shard, Stray};
 use crate::stats::Stats;
 use crate::{Cidr, Errno, Fd, MacAddr};
 
@@ -32,14 +35,20 @@ pub struct Config {
     pub addrs: Vec<Cidr>,
     /// Its Ethernet address; the same on every queue.
     pub mac: MacAddr,
-    /// Next hop for what no prefix covers, at most one for each family.
+    /// Next hop for what no prefix covers, at most one for each family. One of
+    /// IPv6 may be a link-local address.
     pub gateways: Vec<IpAddr>,
+    /// Whom to ask for the addresses of names, three at most, in their order.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Bytes of a socket buffer unless set: the largest window that needs no scaling
 /// (RFC 7323 §2.2), since smoltcp rounds scaled windows so that their edge moves
 /// back, and drops what the peer had sent up to it.
 pub(crate) const DEFAULT_BUFFER: usize = 65_535;
+
+/// Name servers of a stack, at most (`resolv.conf(5)`'s `MAXNS`).
+const MAX_NAME_SERVERS: usize = 3;
 
 impl Config {
     /// A stack with these addresses and this Ethernet address.
@@ -48,6 +57,7 @@ impl Config {
             addrs,
             mac,
             gateways: Vec::new(),
+            name_servers: Vec::new(),
         }
     }
 }
@@ -60,12 +70,25 @@ impl Config {
         if let Some(cidr) = self.addrs.iter().find(|cidr| !cidr.is_host()) {
             return Err(ConfigError::BadAddr(*cidr));
         }
-        for gateway in &self.gateways {
-            if !self.addrs.iter().any(|cidr| cidr.contains(*gateway)) {
-                return Err(ConfigError::BadGateway(*gateway));
-            }
+        if let Some(gateway) = self.gateways.iter().find(|g| !self.is_on_link(**g)) {
+            return Err(ConfigError::BadGateway(*gateway));
         }
-        Ok(())
+        if self.name_servers.len() > MAX_NAME_SERVERS {
+            return Err(ConfigError::NameServers(self.name_servers.len()));
+        }
+        let is_server =
+            |s: &SocketAddr| !s.ip().is_unspecified() && !s.ip().is_multicast() && s.port() != 0;
+        match self.name_servers.iter().find(|server| !is_server(server)) {
+            Some(server) => Err(ConfigError::BadNameServer(*server)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a gateway can be a neighbour.
+    fn is_on_link(&self, gateway: IpAddr) -> bool {
+        let is_link_local = matches!(gateway, IpAddr::V6(g) if g.is_unicast_link_local());
+        let has_ipv6 = self.addrs.iter().any(|cidr| cidr.addr.is_ipv6());
+        (is_link_local && has_ipv6) || self.addrs.iter().any(|cidr| cidr.contains(gateway))
     }
 }
 
@@ -79,6 +102,12 @@ pub enum ConfigError {
     /// A gateway that no prefix covers.
     #[error("the gateway {0} is in none of the stack's networks")]
     BadGateway(IpAddr),
+    /// More name servers than a lookup asks.
+    #[error("a stack asks at most 3 name servers, not {0}")]
+    NameServers(usize),
+    /// A name server that is no host or has no port.
+    #[error("{0} is not the address and port of a name server")]
+    BadNameServer(SocketAddr),
     /// An Ethernet address that a station cannot have.
     #[error("{0} is not the Ethernet address of a station")]
     BadMac(MacAddr),
@@ -144,6 +173,17 @@ bitflags::bitflags! {
     }
 }
 
+impl Ready {
+    /// READ, or nothing.
+    pub(crate) fn read_if(is_ready: bool) -> Ready {
+        if is_ready {
+            Ready::READ
+        } else {
+            Ready::empty()
+        }
+    }
+}
+
 /// One readiness edge.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
@@ -164,6 +204,9 @@ pub struct Turn {
     pub sent: usize,
     /// The budget ended before the ring was empty: turn again soon.
     pub more: bool,
+    /// Frames were offered to other shards, whose [`Stack::next_event`] may be
+    /// nearer now.
+    pub others: bool,
 }
 
 /// A connection as it is now, for people.
@@ -345,10 +388,15 @@ impl Stack {
         if queues.is_empty() || queues.len() > 255 {
             return Err(ConfigError::Queues(queues.len()));
         }
-        let shards = (0..)
-            .zip(queues)
-            .map(|(index, queue)| ShardCell::new(Shard::new(index, &config, queue)))
-            .collect();
+        let has_siblings = queues.len() > 1;
+        let shard = |(index, queue)| {
+            let mut shard = Shard::new(index, &config, queue);
+            if has_siblings {
+                shard.has_siblings();
+            }
+            ShardCell::new(shard)
+        };
+        let shards = (0..).zip(queues).map(shard).collect();
         Ok(Stack { shards })
     }
 
@@ -381,7 +429,30 @@ impl Stack {
     /// # Panics
     /// When there is no such shard.
     pub fn poll(&self, shard: usize, now: Nanos, budget: usize, events: &mut Vec<Event>) -> Turn {
-        self.shards[shard].with(|shard| shard.turn(now, budget, events))
+        let (mut turn, strays) = self.shards[shard].with(|shard| {
+            let turn = shard.turn(now, budget, events);
+            (turn, shard.take_strays())
+        });
+        turn.others = !strays.is_empty();
+        for stray in strays {
+            self.hand_over(shard, &stray, now, events);
+        }
+        turn
+    }
+
+    /// Offers a frame to the shards on whose queue it did not come, one lock at a
+    /// time, and has it answered where it came when none knows it.
+    fn hand_over(&self, from: usize, stray: &Stray, now: Nanos, events: &mut Vec<Event>) {
+        let mut is_known = false;
+        for (_, cell) in (0..).zip(self.shards.iter()).filter(|(at, _)| *at != from) {
+            is_known |= cell.with(|shard| shard.adopt(now, stray, events));
+            if is_known && !stray.is_for_all {
+                return;
+            }
+        }
+        if !stray.is_for_all {
+            self.shards[from].with(|shard| shard.refuse_stray(now, stray));
+        }
     }
 
     /// Sends what the shard's dirty connections have to send, kicks the ring
@@ -567,7 +638,8 @@ impl Stack {
         self.of(fd, |shard| shard.set_keepalive(fd, interval))
     }
 
-    /// Our address; a listener's as it was asked for.
+    /// Our address; a listener's, and a UDP socket's that is not connected, as it
+    /// was asked for.
     ///
     /// # Errors
     /// [`Errno::BadFd`].
@@ -578,15 +650,17 @@ impl Stack {
     /// The peer's address.
     ///
     /// # Errors
-    /// [`Errno::BadFd`], [`Errno::Invalid`] for a listener.
+    /// [`Errno::BadFd`], [`Errno::Invalid`] for a listener,
+    /// [`Errno::NotConnected`] for a UDP socket without one.
     pub fn peer_addr(&self, fd: Fd) -> Result<SocketAddr, Errno> {
         self.of(fd, |shard| shard.peer_addr(fd))
     }
 
-    /// Bytes in the socket buffers now: (receive, send).
+    /// Bytes in the socket buffers now: (receive, send). A UDP socket keeps nothing
+    /// to send.
     ///
     /// # Errors
-    /// [`Errno::BadFd`], [`Errno::Invalid`] for a listener.
+    /// [`Errno::BadFd`], [`Errno::Invalid`] for a listener or a lookup.
     pub fn queued(&self, fd: Fd) -> Result<(usize, usize), Errno> {
         self.of(fd, |shard| shard.queued(fd))
     }

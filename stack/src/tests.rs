@@ -1,11 +1,14 @@
 //! Two stacks, or a stack and hand-made segments, joined by a wire in memory
 //! that remembers what crossed it. Time is virtual.
 
+mod datagrams;
 mod deferred;
 mod device;
 mod handshake;
 mod hostile;
+mod names;
 mod outgoing;
+mod steering;
 mod streams;
 mod wire_faults;
 
@@ -181,10 +184,16 @@ struct Net {
 impl Net {
     /// Both are up and their addresses usable.
     fn new() -> Net {
+        Net::with_name_servers(&[])
+    }
+
+    fn with_name_servers(names: &[&str]) -> Net {
         let wire = Wire::new();
         let stack = |mac, addrs: [&str; 2], side| {
             let addrs = addrs.iter().map(|a| a.parse().unwrap()).collect();
-            Stack::new(Config::new(mac, addrs), vec![wire.end(side)]).unwrap()
+            let mut config = Config::new(mac, addrs);
+            config.name_servers = names.iter().map(|s| s.parse().unwrap()).collect();
+            Stack::new(config, vec![wire.end(side)]).unwrap()
         };
         let mut net = Net {
             server: stack(SERVER_MAC, ["10.0.0.1/24", "fd00::1/64"], 0),

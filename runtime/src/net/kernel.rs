@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, SocketType,
 };
-use wirepath_stack::syscall::ListenOptions;
+use wirepath_stack::syscall::{ListenOptions, UdpOptions};
 
 use crate::netpoll::{CallError, KernelFd};
 
@@ -122,6 +122,44 @@ pub(super) fn read(fd: &KernelFd, buf: &mut [u8]) -> Result<usize, CallError> {
 
 pub(super) fn write(fd: &KernelFd, buf: &[u8]) -> Result<usize, CallError> {
     fd.call(|fd| rustix::net::send(fd, buf, SendFlags::NOSIGNAL))
+}
+
+/// A UDP socket, and whether it takes IPv4 addresses as mapped to IPv6.
+pub(super) fn udp_bind(
+    addr: SocketAddr,
+    options: Option<&UdpOptions>,
+) -> io::Result<(OwnedFd, bool)> {
+    let fd = bound(addr, SocketType::DGRAM)?;
+    if let Some(options) = options {
+        sockopt::set_socket_recv_buffer_size(&fd, options.recv_bytes)?;
+    }
+    let family = rustix::net::getsockname(&fd)?.address_family();
+    Ok((fd, family == AddressFamily::INET6))
+}
+
+/// Sets the peer of a UDP socket.
+pub(super) fn udp_connect(fd: &KernelFd, remote: &SocketAddr) -> Result<(), CallError> {
+    fd.call(|fd| rustix::net::connect(fd, remote))
+}
+
+/// Sends a datagram, to the peer when nobody is named.
+pub(super) fn send_to(
+    fd: &KernelFd,
+    data: &[u8],
+    to: Option<SocketAddr>,
+) -> Result<usize, CallError> {
+    fd.call(|fd| match &to {
+        Some(to) => rustix::net::sendto(fd, data, SendFlags::NOSIGNAL, to),
+        None => rustix::net::send(fd, data, SendFlags::NOSIGNAL),
+    })
+}
+
+/// Takes a datagram: bytes copied, and its sender.
+pub(super) fn recv_from(fd: &KernelFd, buf: &mut [u8]) -> Result<(usize, SocketAddr), CallError> {
+    fd.call(|fd| {
+        let (copied, _, from) = rustix::net::recvfrom(fd, &mut *buf, RecvFlags::empty())?;
+        Ok((copied, address(from)?))
+    })
 }
 
 pub(super) fn shutdown(fd: &KernelFd, how: std::net::Shutdown) -> Result<(), CallError> {

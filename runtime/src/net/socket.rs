@@ -40,7 +40,8 @@ impl Network {
 struct NoVirtualTime;
 
 /// A descriptor of either network, its runtime, and who waits for it. Its owner
-/// closes it.
+/// closes it; clones are the same socket.
+#[derive(Clone)]
 pub(super) struct Socket {
     pub(super) rt: Arc<Shared>,
     pub(super) desc: Arc<PollDesc>,

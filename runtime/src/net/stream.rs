@@ -11,7 +11,7 @@ use wirepath_driver::Nanos;
 use wirepath_stack::{Fd, Stack, syscall};
 
 use super::socket::Socket;
-use super::{Network, kernel, runtime};
+use super::{Network, dial, kernel, runtime};
 use crate::netpoll::{CallError, Dir, KernelFd, Source, Wait};
 use crate::sched::Shared;
 use crate::time::now;
@@ -87,31 +87,72 @@ impl TcpStream {
         TcpStream::of_kernel(runtime()?, stream.into())
     }
 
+    /// Connects to a host by its name, `example.org:80`, over the runtime's
+    /// network: tries its addresses in turn, IPv6 and IPv4 beside each other when
+    /// the first do not answer soon, as Go's `Dial` does. See
+    /// [`lookup_host`](super::lookup_host) for how names are resolved.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is not a host and a port; those of the lookup;
+    /// when no address connects, what the first one met, as
+    /// [`connect`](TcpStream::connect).
+    pub fn connect_host(target: &str) -> io::Result<TcpStream> {
+        TcpStream::connect_host_on(Network::current()?, target, None)
+    }
+
+    /// As [`connect_host`](TcpStream::connect_host), over this network and until
+    /// `deadline`, which the lookup and the addresses share.
+    ///
+    /// # Errors
+    /// As [`connect_host`](TcpStream::connect_host); `TimedOut`; `NetworkDown` for
+    /// the stack in a runtime that has none.
+    pub fn connect_host_on(
+        network: Network,
+        target: &str,
+        deadline: Option<Nanos>,
+    ) -> io::Result<TcpStream> {
+        dial::connect_host(network, target, deadline)
+    }
+
     fn dial(
         network: Network,
         remote: SocketAddr,
         deadline: Option<Nanos>,
     ) -> io::Result<TcpStream> {
+        let stream = TcpStream::start(network, remote)?;
+        stream.finish_connect(deadline)?;
+        Ok(stream)
+    }
+
+    /// Begins to connect; [`finish_connect`](TcpStream::finish_connect) waits for
+    /// the end.
+    pub(super) fn start(network: Network, remote: SocketAddr) -> io::Result<TcpStream> {
         let rt = runtime()?;
-        let stream = match network {
+        match network {
             Network::Stack => {
                 let shard = rt.netpoll.dial_shard();
                 let fd = rt.netpoll.stack()?.connect(shard, remote, now())?;
                 let stream = TcpStream::of_stack(rt, fd)?;
                 stream.socket.mark_dirty(fd);
-                stream
+                Ok(stream)
             }
-            Network::Kernel => TcpStream::of_kernel(rt, kernel::start_connect(&remote)?)?,
-        };
-        stream.set_write_deadline(deadline);
-        stream
-            .socket
-            .retry(Dir::Write, |_| match stream.socket.source() {
-                Source::Stack { fd, .. } => Ok(stream.socket.stack().connect_result(*fd)?),
+            Network::Kernel => TcpStream::of_kernel(rt, kernel::start_connect(&remote)?),
+        }
+    }
+
+    pub(super) fn finish_connect(&self, deadline: Option<Nanos>) -> io::Result<()> {
+        self.set_write_deadline(deadline);
+        self.socket
+            .retry(Dir::Write, |_| match self.socket.source() {
+                Source::Stack { fd, .. } => Ok(self.socket.stack().connect_result(*fd)?),
                 Source::Kernel(fd) => kernel::connect_result(fd),
             })?;
-        stream.set_write_deadline(None);
-        Ok(stream)
+        self.set_write_deadline(None);
+        Ok(())
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Makes a stream of a connection of the stack.

@@ -1,13 +1,12 @@
 //! How a runtime ends: by shutdown, or because nothing can ever happen again.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{MutexGuard, PoisonError};
 
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
-use crate::g::G;
 use crate::park::WaitReason;
 
 /// Goroutines that the report of a deadlock lists; more are counted.
@@ -56,6 +55,29 @@ impl Shared {
         if gone > 0 {
             // Each told of its end before it was finished.
             *self.exited.lock().unwrap_or_else(PoisonError::into_inner) -= gone;
+        }
+    }
+
+    /// The threads have ended, or are not waited for any more: whoever joins a
+    /// goroutine that no thread will run again is told so.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.give_up_after_stop();
+    }
+
+    /// As [`Shared::give_up`], for what was left after that: by a thread that
+    /// ended later, or started by somebody who did not know.
+    pub(crate) fn give_up_after_stop(&self) {
+        // Whoever leaves a goroutine does it first, and looks here afterwards.
+        fence(Ordering::SeqCst);
+        if !self.given_up.load(Ordering::SeqCst) || self.registry.is_empty() {
+            return;
+        }
+        for g in self.live() {
+            // One that runs still does so on a thread that comes by here.
+            if g.state.phase() != Phase::Running {
+                g.end.give_up();
+            }
         }
     }
 
@@ -124,18 +146,16 @@ impl Shared {
             return false;
         }
         self.reap_threads();
+        let waits = |g: &crate::g::G| {
+            g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
+        };
         // What costs least is asked first: with a million goroutines the last
         // look is the long one.
         self.live_count() > 0
             && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
-            && self.registry.all(waits_for_another)
+            && self.registry.all(waits)
             && self.all_idle()
     }
-}
-
-/// Whether only another goroutine can wake it.
-fn waits_for_another(g: &G) -> bool {
-    g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -198,7 +218,7 @@ mod tests {
             std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
         });
         let start = clock::now();
-        let waits = |g: &std::sync::Arc<G>| g.reason() == Some(WaitReason::IoWait);
+        let waits = |g: &std::sync::Arc<crate::g::G>| g.reason() == Some(WaitReason::IoWait);
         while !(shared.all_idle() && shared.live().iter().all(waits)) {
             assert!(clock::now().since(start).as_secs() < 20);
             std::thread::yield_now();

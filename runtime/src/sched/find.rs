@@ -186,6 +186,9 @@ impl Local {
             let turn = self.shared.netpoll.poll(shard, now, POLL_BUDGET, woken);
             self.shared.last_polls[shard].store(now.0, Ordering::Relaxed);
             self.shared.rearm(shard);
+            if turn.others {
+                self.shared.events_moved();
+            }
             // Timers of the stack may have made something to send as well.
             p.mark_dirty(shard);
             any |= turn.frames > 0 || turn.more;

@@ -23,7 +23,7 @@ use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
 use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
@@ -305,6 +305,10 @@ impl Shared {
         if m.status() != Status::Idle {
             return;
         }
+        if self.exiting() {
+            // Nobody runs any more who would pass a P on.
+            return m.order(Order::Exit);
+        }
         if let Some(p) = self.take_p(&mut idle) {
             self.order_run(&mut idle, m, p, false);
         } else if !idle.wanting.iter().any(|other| Arc::ptr_eq(other, m)) {
@@ -564,7 +568,7 @@ impl Local {
                 Order::Run { p, spinning } => {
                     self.shared.leave_poller(&self.m);
                     self.acquire(p);
-                    self.shared.coarse.set(clock::now());
+                    self.shared.coarse.set(self.shared.now());
                     self.spinning.set(spinning);
                     self.deliver();
                     return true;
@@ -646,10 +650,10 @@ impl Local {
         self.set_blocking(false);
         shared.in_blocking.fetch_sub(1, Ordering::SeqCst);
         if !self.obey(order) {
-            // The runtime is gone; this goroutine's frames stay where they are.
-            loop {
-                std::thread::park();
-            }
+            // The runtime is gone: the goroutine runs on as a plain thread does,
+            // whose waits end at once.
+            self.set_blocking(true);
+            self.orphaned.set(true);
         }
     }
 }
@@ -657,7 +661,8 @@ impl Local {
 /// Runs `f`, which may block the thread, without keeping other goroutines
 /// waiting: the P goes to another M meanwhile.
 ///
-/// Inside of `f` the caller counts as a plain thread. Goroutines that are
+/// Inside of `f` the caller counts as a plain thread; when the runtime was shut
+/// down meanwhile it stays one, and what waits after that fails at once. Goroutines that are
 /// bound to this thread wait until it returns. In virtual time `f` runs as any
 /// other code of the goroutine: the clock stands meanwhile, and a wait parks.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {

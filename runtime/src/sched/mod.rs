@@ -43,7 +43,7 @@ use wirepath_driver::{Nanos, clock};
 
 use crate::coarse::Coarse;
 use crate::coro::{Arena, Fiber};
-use crate::g::{Body, FREE, G};
+use crate::g::{Body, Ended, FREE, G};
 use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
@@ -169,6 +169,8 @@ pub(crate) struct Shared {
     last_polls: Box<[AtomicU64]>,
     pub(crate) cancelled: AtomicBool,
     exiting: AtomicBool,
+    /// Goroutines that are left will never run: see [`Shared::give_up`].
+    given_up: AtomicBool,
     exited: Mutex<usize>,
     exit_signal: Condvar,
     sysmon: sysmon::Bell,
@@ -290,10 +292,11 @@ impl Shared {
             last_polls,
             cancelled: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
-            coarse: Coarse::new(),
+            coarse: Coarse::default(),
             long_runs: LongRuns::default(),
             see: See::default(),
             simulation,
@@ -322,6 +325,9 @@ impl Shared {
         body: Box<dyn Body>,
     ) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        if self.given_up.load(Ordering::Relaxed) {
+            return self.refuse(id, name, site, body);
+        }
         let g = match self.reuse_g() {
             Some(mut g) => {
                 let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
@@ -334,8 +340,26 @@ impl Shared {
             .insert(self.current_p().unwrap_or(id as usize), &g);
         if self.cancelled.load(Ordering::SeqCst) {
             let _ = g.state.wake(state::Mark::CANCELLED);
+            // Perhaps nobody is there to run it.
+            self.give_up_after_stop();
         }
         g
+    }
+
+    /// As [`Shared::start`], of a runtime that has no threads any more: its
+    /// handle tells so.
+    #[cold]
+    fn refuse(
+        self: &Arc<Self>,
+        id: u64,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        mut body: Box<dyn Body>,
+    ) -> Arc<G> {
+        let g = G::new(id, name, site, self.clone(), Box::new(Ended));
+        g.state.finish();
+        body.abandon(Box::new(crate::Cancelled), &g.end);
+        Arc::new(g)
     }
 
     /// How many goroutines were ever started.

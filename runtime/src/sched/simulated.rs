@@ -168,8 +168,10 @@ impl Simulation {
         waiter.as_ref().map(Parker::unpark).is_some()
     }
 
+    /// Draws nothing before the main goroutine runs: how often the M looks for
+    /// it until then is chance.
     fn wants_poll(&self) -> bool {
-        self.lock().below(POLL_CHANCE) == 0
+        self.is_attended() && self.lock().below(POLL_CHANCE) == 0
     }
 
     /// Goes on to `at`; if that has come already, a little further.

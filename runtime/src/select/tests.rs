@@ -364,7 +364,7 @@ mod threads {
             let both = [work(0), work(1)];
             // An odd one at the end is left alone: let it go.
             let (tx, rx) = (tx.clone(), rx.clone());
-            while !both.iter().all(|t| t.is_finished()) {
+            while !both.iter().all(thread::JoinHandle::is_finished) {
                 select! {
                     send(tx, 9) => {}
                     recv(rx) => {}

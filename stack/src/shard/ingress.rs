@@ -12,6 +12,7 @@ use wirepath_driver::{Frame, Nanos, Offload, clock};
 use super::{Shard, instant, no_line, timeouts};
 use crate::conn::{Conn, Marks, Phase};
 use crate::flow::{Entry, FlowKey};
+use crate::icmp::Unreachable;
 use crate::ip::{self, Datagram, IcmpPacket, Packet, Segment, TcpFlags};
 use crate::phy::{Line, Phy};
 use crate::segment::{self, Ack, Sent};
@@ -22,7 +23,7 @@ use crate::{icmp, isn};
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Segment {
-    fn key(&self) -> FlowKey {
+    pub(super) fn key(&self) -> FlowKey {
         FlowKey {
             local: (self.dst, self.dst_port),
             remote: (self.src, self.src_port),
@@ -52,11 +53,15 @@ impl Shard {
         taken
     }
 
-    fn take_frame(&mut self, now: Nanos, frame: &Frame) {
+    pub(super) fn take_frame(&mut self, now: Nanos, frame: &Frame) {
         let vouched = frame.meta.offload.contains(Offload::CHECKSUM_VALID);
-        match ip::classify(&self.local, frame, vouched) {
+        let packet = ip::classify(&self.local, frame, vouched);
+        if let Ok(packet @ (Packet::Arp(_) | Packet::Ndp(_))) = &packet {
+            self.tell_others(frame, packet);
+        }
+        match packet {
             Ok(Packet::Tcp(segment)) => self.take_segment(now, frame, &segment),
-            Ok(Packet::Udp(datagram)) => self.refuse_datagram(now, frame, &datagram),
+            Ok(Packet::Udp(datagram)) => self.take_datagram(now, frame, &datagram),
             Ok(Packet::Icmp(packet)) => self.take_icmp(now, frame, &packet),
             Ok(Packet::Arp(packet)) => {
                 let (outbox, counters) = (&mut self.outbox, &mut self.counters);
@@ -280,6 +285,9 @@ impl Shard {
         {
             return self.open_passive(now, frame, segment, listener, least_isn);
         }
+        if self.ask_others(frame) {
+            return;
+        }
         self.counters.no_flow += 1;
         if !segment.flags.contains(TcpFlags::RST) {
             self.refuse(now, frame, segment);
@@ -432,8 +440,11 @@ impl Shard {
         remote.is_some() && conn.state() == State::SynReceived
     }
 
-    /// UDP has no sockets here: the sender is told (RFC 1122 §4.1.3.1).
-    fn refuse_datagram(&mut self, now: Nanos, frame: &Frame, datagram: &Datagram) {
+    /// A datagram for no socket: the sender is told (RFC 1122 §4.1.3.1).
+    pub(super) fn refuse_datagram(&mut self, now: Nanos, frame: &Frame, datagram: &Datagram) {
+        if self.ask_others(frame) {
+            return;
+        }
         self.counters.udp_no_port += 1;
         if !self.answers.allow(now) {
             return;
@@ -444,6 +455,9 @@ impl Shard {
     }
 
     fn take_icmp(&mut self, now: Nanos, frame: &Frame, packet: &IcmpPacket) {
+        if let Some(said) = icmp::unreachable(packet, frame) {
+            return self.take_unreachable(now, &said, frame);
+        }
         if !self.answers.allow(now) {
             return;
         }
@@ -453,6 +467,37 @@ impl Shard {
         } else {
             self.counters.icmp_ignored += 1;
         }
+    }
+
+    /// A packet of ours did not arrive, if what says so knows the packet.
+    ///
+    /// It ends a connection that is being opened, whose SYN it must quote, and
+    /// nothing else of TCP: what was established may recover (RFC 1122 §4.2.3.9,
+    /// RFC 5461 §2), and anybody can send such a message (RFC 5927).
+    fn take_unreachable(&mut self, now: Nanos, said: &Unreachable, frame: &Frame) {
+        let is_taken = match said.seq {
+            Some(seq) => self.connect_unreachable(said, seq),
+            None => self.datagram_unreachable(now, said),
+        };
+        if is_taken {
+            self.counters.icmp_errors += 1;
+        } else if !self.ask_others(frame) {
+            self.counters.icmp_ignored += 1;
+        }
+    }
+
+    fn connect_unreachable(&mut self, said: &Unreachable, seq: u32) -> bool {
+        let Some(&slot) = self.flows.get(&said.flow) else {
+            return false;
+        };
+        let conn = self.slots.conn(slot);
+        // Until it is answered, only the SYN is out.
+        let is_of_syn = conn.is_some_and(|c| c.phase == Phase::Connecting && c.iss == seq);
+        if is_of_syn {
+            self.fail(slot, said.error);
+            self.finish(slot);
+        }
+        is_of_syn
     }
 
     fn push_reply(&mut self) {

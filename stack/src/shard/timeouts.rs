@@ -111,6 +111,9 @@ impl Shard {
     }
 
     fn timer(&mut self, now: Nanos, slot: u32) {
+        if self.slots.lookup(slot).is_some() {
+            return self.lookup_timer(now, slot);
+        }
         let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
             return;
         };

@@ -73,9 +73,16 @@ impl Shard {
             }
             Entry::Listener(listener) => {
                 listener.token = Some(token);
-                let mut ready = Ready::empty();
-                ready.set(Ready::READ, !listener.accept_queue.is_empty());
-                Ok(ready)
+                Ok(Ready::read_if(!listener.accept_queue.is_empty()))
+            }
+            Entry::Udp(socket) => {
+                socket.token = Some(token);
+                Ok(socket.readiness())
+            }
+            Entry::Lookup(lookup) => {
+                lookup.token = Some(token);
+                lookup.has_news = false;
+                Ok(lookup.readiness())
             }
             Entry::Free => Err(Errno::BadFd),
         }
@@ -161,6 +168,7 @@ impl Shard {
     pub(crate) fn close(&mut self, fd: Fd, now: Nanos) -> Result<(), Errno> {
         match self.slots.open(fd).ok_or(Errno::BadFd)? {
             Entry::Listener(_) => self.close_listener(fd.slot(), now),
+            Entry::Udp(_) | Entry::Lookup(_) => self.close_datagrams(fd.slot()),
             _ => self.close_conn(fd.slot(), false, now),
         }
         Ok(())
@@ -170,6 +178,7 @@ impl Shard {
     pub(crate) fn abort(&mut self, fd: Fd, now: Nanos) -> Result<(), Errno> {
         match self.slots.open(fd).ok_or(Errno::BadFd)? {
             Entry::Listener(_) => self.close_listener(fd.slot(), now),
+            Entry::Udp(_) | Entry::Lookup(_) => self.close_datagrams(fd.slot()),
             _ => self.close_conn(fd.slot(), true, now),
         }
         Ok(())
@@ -287,15 +296,24 @@ impl Shard {
         match self.slots.open(fd).ok_or(Errno::BadFd)? {
             Entry::Conn(conn) => Ok(conn.key.local_addr()),
             Entry::Listener(listener) => Ok(listener.addr),
+            Entry::Udp(socket) => Ok(socket.local_addr()),
+            Entry::Lookup(_) => Err(Errno::Invalid),
             Entry::Free => Err(Errno::BadFd),
         }
     }
 
     pub(crate) fn peer_addr(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
-        Ok(self.open_conn(fd)?.key.remote_addr())
+        match self.slots.open(fd).ok_or(Errno::BadFd)? {
+            Entry::Conn(conn) => Ok(conn.key.remote_addr()),
+            Entry::Udp(socket) => socket.peer().ok_or(Errno::NotConnected),
+            _ => Err(Errno::Invalid),
+        }
     }
 
     pub(crate) fn queued(&mut self, fd: Fd) -> Result<(usize, usize), Errno> {
+        if let Some(Entry::Udp(socket)) = self.slots.open(fd) {
+            return Ok((socket.queued(), 0));
+        }
         let socket = self.open_conn(fd)?.socket.get();
         Ok((socket.recv_queue(), socket.send_queue()))
     }
