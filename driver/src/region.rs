@@ -10,6 +10,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -125,6 +126,63 @@ impl Region {
     }
 }
 
+/// Gives the pages of many ranges of addresses back to the system, as
+/// [`Region::discard`] does with one, by one process_madvise(2) for as many as
+/// it takes. A kernel that does not allow that (before 6.13) is asked for each.
+///
+/// # Safety
+/// The ranges are whole pages of regions; nothing holds a reference into them
+/// or relies on their contents.
+pub unsafe fn discard_many(ranges: &[Range<usize>]) {
+    /// `UIO_MAXIOV` of linux/uio.h.
+    const MOST: usize = 1024;
+    for ranges in ranges.chunks(MOST) {
+        // SAFETY: as the caller promises.
+        if !unsafe { discard_at_once(ranges) } {
+            for range in ranges {
+                let at = std::ptr::with_exposed_provenance_mut(range.start);
+                // SAFETY: as the caller promises. It may fail only for what is
+                // no mapping.
+                unsafe { libc::madvise(at, range.len(), libc::MADV_DONTNEED) };
+            }
+        }
+    }
+}
+
+/// Whether the kernel did so.
+///
+/// # Safety
+/// As for [`discard_many`].
+unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
+    // Opened each time: one that is kept would name the parent after a fork.
+    let me = rustix::process::getpid();
+    let Ok(me) = rustix::process::pidfd_open(me, rustix::process::PidfdFlags::empty()) else {
+        return false;
+    };
+    let vector: Vec<libc::iovec> = ranges
+        .iter()
+        .map(|range| libc::iovec {
+            iov_base: std::ptr::with_exposed_provenance_mut(range.start),
+            iov_len: range.len(),
+        })
+        .collect();
+    let whole: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+    // SAFETY: the vector lives through the call, which acts on this process's
+    // ranges alone; the caller promises that nobody needs what is there.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            me.as_raw_fd(),
+            vector.as_ptr(),
+            vector.len(),
+            libc::MADV_DONTNEED,
+            0,
+        )
+    };
+    // A part done is done again, which changes nothing.
+    usize::try_from(done) == Ok(whole)
+}
+
 /// How [`Region::guard`] made a range inaccessible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
@@ -156,6 +214,26 @@ mod tests {
             byte.write(7);
             region.discard(0..PAGE).unwrap();
             assert_eq!(byte.read(), 0);
+        }
+    }
+
+    #[test]
+    fn many_ranges_are_discarded_and_nothing_between() {
+        let region = Region::reserve(3000 * PAGE).unwrap();
+        let base = region.base().as_ptr();
+        // SAFETY: inside the region, and nothing else refers to it.
+        unsafe {
+            (0..3000).for_each(|page| base.add(page * PAGE).write(7));
+            let even = (0..3000).step_by(2);
+            let ranges: Vec<Range<usize>> = even
+                .map(|page| base.add(page * PAGE).expose_provenance())
+                .map(|at| at..at + PAGE)
+                .collect();
+            discard_many(&ranges);
+            for page in 0..3000 {
+                let want = if page % 2 == 0 { 0 } else { 7 };
+                assert_eq!(base.add(page * PAGE).read(), want, "page {page}");
+            }
         }
     }
 

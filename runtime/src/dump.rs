@@ -106,6 +106,10 @@ impl Scene {
         if let Some(wait) = self.waits.get(&std::ptr::from_ref(g).addr()) {
             let _ = writeln!(text, "\t{}", shared.netpoll.describe(wait, &self.patience));
         }
+        let stack = g.stack_high_water();
+        if stack > 0 {
+            let _ = writeln!(text, "\t{} KiB of stack", stack / 1024);
+        }
         let _ = write!(text, "created at {}:{}", g.site.file(), g.site.line());
         if g.creator != 0 {
             let _ = write!(text, " by goroutine {}", g.creator);

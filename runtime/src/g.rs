@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use wirepath_driver::{Nanos, clock};
 
 use crate::Next;
-use crate::coro::{Fiber, Out, Suspender};
+use crate::coro::{self, Fiber, Out, Stacks, Suspender};
 use crate::local::Locals;
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
@@ -47,6 +47,14 @@ pub(crate) trait Body: Send {
 
     /// Ends it without running on, for a reason that its handle reports.
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
+}
+
+/// What a goroutine is started with, beside what it does.
+pub(crate) struct Birth {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) stacks: Option<Arc<Stacks>>,
+    pub(crate) claimed: bool,
 }
 
 /// The body of a goroutine that ended before it was anywhere.
@@ -103,6 +111,12 @@ pub(crate) struct G {
     runnable_at: AtomicU64,
     /// The number of the timer that counts.
     timer: AtomicU64,
+    /// Where its stack comes from, if it is not of the usual size.
+    pub(crate) stacks: Option<Arc<Stacks>>,
+    /// It has claimed a stack, until its end.
+    pub(crate) claimed: bool,
+    /// The top of the stack that its suspended code is on, or was on last.
+    stack_high: AtomicUsize,
     /// Its place in the registry.
     place: AtomicU64,
     /// The word of the select that it is in.
@@ -135,17 +149,11 @@ unsafe impl Sync for G {}
 unsafe impl Send for G {}
 
 impl G {
-    pub(crate) fn new(
-        id: u64,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        shared: Arc<Shared>,
-        body: Box<dyn Body>,
-    ) -> G {
+    pub(crate) fn new(id: u64, birth: Birth, shared: Arc<Shared>, body: Box<dyn Body>) -> G {
         G {
             id,
-            name,
-            site,
+            name: birth.name,
+            site: birth.site,
             creator: crate::m::current_id_in(&shared),
             shared,
             state: State::new(),
@@ -156,6 +164,9 @@ impl G {
             waits_since: AtomicU32::new(0),
             runnable_at: AtomicU64::new(0),
             timer: AtomicU64::new(0),
+            stacks: birth.stacks,
+            claimed: birth.claimed,
+            stack_high: AtomicUsize::new(0),
             place: AtomicU64::new(0),
             #[cfg(not(loom))]
             claim: crate::claim::Claim::new(),
@@ -171,16 +182,13 @@ impl G {
 
     /// Makes a new goroutine of one that ended, to which nothing else refers. The
     /// number of its timer goes on, its runtime stays.
-    pub(crate) fn renew(
-        &mut self,
-        id: u64,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        body: Box<dyn Body>,
-    ) {
+    pub(crate) fn renew(&mut self, id: u64, birth: Birth, body: Box<dyn Body>) {
         self.id = id;
-        self.name = name;
-        self.site = site;
+        self.name = birth.name;
+        self.site = birth.site;
+        self.stacks = birth.stacks;
+        self.claimed = birth.claimed;
+        self.stack_high = AtomicUsize::new(0);
         self.creator = crate::m::current_id_in(&self.shared);
         *self.runs.get_mut() = id as u8;
         *self.runnable_at.get_mut() = 0;
@@ -304,13 +312,40 @@ impl G {
         });
     }
 
+    /// Ends the goroutine without a stack of its own.
+    ///
+    /// # Safety
+    /// As for [`G::doom`].
+    pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
+        // SAFETY: as for run_body.
+        if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
+            body.abandon(why, &self.end);
+        }
+    }
+
     /// Puts the suspended stack into the G.
     ///
     /// # Safety
     /// The caller is the M that runs this G.
     pub(crate) unsafe fn put_fiber(&self, fiber: Fiber) {
+        self.stack_high.store(fiber.bounds().1, Ordering::Relaxed);
         // SAFETY: only the running M touches the field.
         unsafe { *self.fiber.get() = Some(fiber) };
+    }
+
+    /// How deep its stack has grown, in bytes, as [`crate::stack_high_water`]
+    /// says; 0 while none of its code waits on a stack.
+    pub(crate) fn stack_high_water(&self) -> usize {
+        if self.state.phase() == Phase::Done || self.home() == FREE {
+            return 0;
+        }
+        let high = self.stack_high.load(Ordering::Relaxed);
+        let stacks = self.stacks.as_ref().unwrap_or(&self.shared.stacks);
+        match high.checked_sub(stacks.stack_size()) {
+            // Memory of the arena's, also if the goroutine ends meanwhile.
+            Some(low) => coro::high_water((low, high)),
+            None => 0,
+        }
     }
 
     /// Takes the suspended stack, if there is one.

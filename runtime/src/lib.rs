@@ -44,6 +44,7 @@ pub mod context;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
+mod future;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;
 pub mod group;
@@ -81,6 +82,7 @@ mod waiters;
 #[allow(unsafe_code, reason = "the word's pointers")]
 mod word;
 
+pub use future::block_on;
 pub use local::current_name;
 pub use long_runs::LongRun;
 pub use metrics::{Latencies, Metric, Value as MetricValue};
@@ -93,7 +95,8 @@ pub use scope::{Scope, ScopedHandle, scope};
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
-    Cancelled, JoinHandle, Next, current_id, go, go_locked, go_named, num_procs, steps, yield_now,
+    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_named, goroutine,
+    num_procs, stack_high_water, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{after, now, sleep};

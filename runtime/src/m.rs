@@ -30,6 +30,7 @@ use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::Shared;
 use crate::sched::registry::Place;
 use crate::sched::state::Mark;
+use crate::spawn::SpawnError;
 use crate::word::Arm;
 
 /// What an M does, as others need to know it.
@@ -194,8 +195,8 @@ impl M {
     }
 }
 
-/// Idle fibers that an M keeps; more go to the runtime's pool, trimmed.
-const SPARE_FIBERS: usize = 16;
+/// Idle fibers of the usual size that an M keeps; more go to the runtime's pool.
+pub(crate) const SPARE_FIBERS: usize = 16;
 
 /// What belongs to the thread of an M.
 pub(crate) struct Local {
@@ -213,6 +214,8 @@ pub(crate) struct Local {
     /// Bound goroutines readied by this thread.
     pub(crate) inbox: RefCell<VecDeque<Arc<G>>>,
     fibers: RefCell<Vec<Fiber>>,
+    /// Stacks claimed for goroutines that are still to be started.
+    pub(crate) claims: Cell<usize>,
     /// Goroutines that ended here and are still in the registry.
     pub(crate) ended: RefCell<Vec<Arc<G>>>,
     /// Goroutines that ended, to be used again.
@@ -274,6 +277,12 @@ pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Optio
     Some(current()?.park(reason, deadline))
 }
 
+/// Whether the goroutine that calls was woken and has not taken note yet: its
+/// next park returns at once.
+pub(crate) fn is_told() -> bool {
+    current().is_some_and(|g| g.state.is_told())
+}
+
 /// The number of the goroutine of that runtime which calls; 0 for a plain
 /// thread, and for a goroutine of another runtime.
 pub(crate) fn current_id_in(shared: &Shared) -> u64 {
@@ -323,6 +332,7 @@ impl Local {
             nexts: Cell::new(0),
             inbox: RefCell::default(),
             fibers: RefCell::default(),
+            claims: Cell::new(0),
             ended: RefCell::default(),
             dead: RefCell::default(),
             woken: Cell::default(),
@@ -397,27 +407,28 @@ impl Local {
         self.blocking.set(blocking);
     }
 
-    fn take_fiber(&self) -> Fiber {
-        if let Some(fiber) = self.fibers.borrow_mut().pop() {
-            return fiber;
-        }
-        if let Some(fiber) = self.shared.fibers().pop() {
-            return fiber;
-        }
-        match self.shared.arena.slot() {
-            Ok(slot) => Fiber::new(slot),
-            Err(error) => out_of_stacks(&error),
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.blocking.get()
+    }
+
+    fn take_fiber(&self, g: &G) -> std::io::Result<Fiber> {
+        match &g.stacks {
+            Some(stacks) => stacks.take(),
+            None => match self.fibers.borrow_mut().pop() {
+                Some(fiber) => Ok(fiber),
+                None => self.shared.stacks.take(),
+            },
         }
     }
 
-    fn put_fiber(&self, fiber: Fiber) {
+    fn put_fiber(&self, g: &G, fiber: Fiber) {
         let mut fibers = self.fibers.borrow_mut();
-        if fibers.len() < SPARE_FIBERS {
-            fibers.push(fiber);
-        } else {
-            fiber.trim();
-            self.shared.fibers().push(fiber);
+        if g.stacks.is_none() && fibers.len() < SPARE_FIBERS {
+            return fibers.push(fiber);
         }
+        drop(fibers);
+        let stacks = g.stacks.as_ref().unwrap_or(&self.shared.stacks);
+        stacks.put(fiber).watch(stacks, &self.shared);
     }
 
     /// Runs one goroutine after another, until there is none.
@@ -450,20 +461,17 @@ impl Local {
                 // SAFETY: this M runs it.
                 unsafe { g.tell(told) };
                 self.m.count_bound(-1);
-                fiber
+                Ok(fiber)
             }
-            None => {
-                g.set_home(self.m.index);
-                // A wake before a step is used up by the step.
-                if told.has(Mark::CANCELLED) {
-                    // SAFETY: as above; no code of it is on a stack.
-                    unsafe { g.doom(Box::new(crate::Cancelled)) };
-                }
-                self.take_fiber()
-            }
+            None => self.begin_step(&g, told),
         };
-        self.stack.set(fiber.bounds());
-        self.switch_to(g, fiber);
+        match fiber {
+            Ok(fiber) => {
+                self.stack.set(fiber.bounds());
+                self.switch_to(g, fiber);
+            }
+            Err(error) => self.abandon(g, Box::new(SpawnError::Stack(error))),
+        }
         self.current.set(std::ptr::null());
         self.m.current.store(0, Ordering::Relaxed);
         if trace::enabled() {
@@ -471,12 +479,34 @@ impl Local {
         }
     }
 
+    /// Binds a free goroutine to this M, and has a stack for it.
+    fn begin_step(&self, g: &G, told: Mark) -> std::io::Result<Fiber> {
+        let fiber = self.take_fiber(g)?;
+        g.set_home(self.m.index);
+        // A wake before a step is used up by the step.
+        if told.has(Mark::CANCELLED) {
+            // SAFETY: this M has just started it.
+            unsafe { g.doom(Box::new(crate::Cancelled)) };
+        }
+        Ok(fiber)
+    }
+
+    /// Ends a goroutine that this M runs, and of which no code is on a stack.
+    /// What its end drops may wait, and blocks the thread then.
+    fn abandon(&self, g: Arc<G>, why: Box<dyn std::any::Any + Send>) {
+        let before = self.blocking.replace(true);
+        // SAFETY: as the caller says.
+        unsafe { g.abandon_body(why) };
+        self.blocking.set(before);
+        self.finished(g);
+    }
+
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
         loop {
             match fiber.resume(&g) {
                 Out::Step => {
                     g.set_home(FREE);
-                    self.put_fiber(fiber);
+                    self.put_fiber(&g, fiber);
                     // SAFETY: this M runs it.
                     let next = unsafe { g.take_next() };
                     return self.after_step(g, next);
@@ -565,18 +595,10 @@ fn trace_run(actor: Actor) {
     });
 }
 
-/// No stack for a goroutine that must run: as in Go, there is no going on.
-fn out_of_stacks(error: &std::io::Error) -> ! {
-    eprintln!(
-        "wirepath: no memory for another goroutine stack: {error} (see vm.max_map_count and \
-         the limit on address space)"
-    );
-    std::process::abort();
-}
-
 /// The life of an M's thread.
 pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
-    crate::coro::overflow_this_thread();
+    // Outlives what it is for.
+    let _alternate = crate::coro::AltStack::install();
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
     m.tid.store(tid, Ordering::Relaxed);
     let local = Local::new(shared, m);
@@ -587,6 +609,7 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
             Some(simulation) => local.run_while(|| local.find_simulated(simulation)),
         }
     }
+    local.unclaim_all();
     LOCAL.set(std::ptr::null());
     // Goroutines that are left never run again; bound ones leak their stacks.
     local.shared.give_up_after_stop();

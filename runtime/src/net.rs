@@ -37,6 +37,8 @@
 //! hand that to [`socket::Socket::retry`] for the blocking form and to
 //! [`socket::Socket::attempt`] for the `try_` form. Close it in `Drop`.
 
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+mod async_io;
 mod dial;
 mod fd;
 mod kernel;

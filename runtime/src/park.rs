@@ -1,21 +1,25 @@
 //! Parking: how anything that waits stops, and how a waker starts it again.
 //!
-//! A [`Parker`] names one waiter: a goroutine, or a thread outside of any. It
-//! holds one token. [`Parker::unpark`] sets the token and wakes the waiter;
+//! A [`Parker`] names one waiter: a goroutine, a thread outside of any, or a
+//! future that is being polled. It holds one token. [`Parker::unpark`] sets the token and wakes the waiter;
 //! [`park`] takes the token or waits for it. A waiter publishes its `Parker`
 //! first and parks afterwards, so a wake in between is not lost. A park may
 //! return without cause: callers look again at what they wait for.
 //!
 //! A goroutine that unwinds from a panic, or that is inside of
 //! [`crate::blocking`], counts as its thread: it blocks that, since the
-//! thread's panic count and the blocking section must stay with it.
+//! thread's panic count and the blocking section must stay with it. Others get
+//! its P meanwhile. Those that are bound to the thread wait; if one of them is
+//! to end the wait, it never ends.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::Waker;
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::g::G;
 use crate::m;
+use crate::sched;
 
 /// Why a park ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub(crate) enum Wake {
 }
 
 #[derive(Default)]
+#[repr(align(8))]
 pub(crate) struct Thread {
     token: Mutex<bool>,
     woken: Condvar,
@@ -43,6 +48,72 @@ pub(crate) enum Parker {
     G(Arc<G>),
     /// A thread.
     Thread(Arc<Thread>),
+    /// A future that is polled: whoever polls it is woken.
+    Task(Arc<Task>),
+}
+
+/// What wakes a future that waits for a descriptor. Its poller changes from
+/// poll to poll; the descriptor keeps this.
+#[derive(Default)]
+#[repr(align(8))]
+pub(crate) struct Task {
+    state: Mutex<TaskState>,
+    #[cfg(not(loom))]
+    claim: crate::claim::Claim,
+}
+
+#[derive(Default)]
+struct TaskState {
+    waker: Option<Waker>,
+    /// It was published where wakers find it, and nobody has taken it out.
+    armed: bool,
+}
+
+impl Task {
+    fn lock(&self) -> MutexGuard<'_, TaskState> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+
+    fn wake(&self) {
+        let waker = {
+            let mut state = self.lock();
+            state.armed = false;
+            state.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// What the asynchronous traits of a connection need.
+#[cfg_attr(
+    not(any(feature = "futures-io", feature = "hyper")),
+    allow(dead_code, reason = "there are none")
+)]
+impl Task {
+    /// From now on `waker` is the one to be woken.
+    pub(crate) fn watch(&self, waker: &Waker) {
+        let mut state = self.lock();
+        let same = state.waker.as_ref().is_some_and(|w| w.will_wake(waker));
+        if !same {
+            let before = state.waker.replace(waker.clone());
+            drop(state);
+            // It is another's code.
+            drop(before);
+        }
+    }
+
+    /// Whether it is to be published: it is not yet. It counts as published
+    /// then.
+    pub(crate) fn arm(&self) -> bool {
+        !std::mem::replace(&mut self.lock().armed, true)
+    }
+
+    /// It was not published after all.
+    pub(crate) fn disarm(&self) {
+        self.lock().armed = false;
+    }
 }
 
 impl PartialEq for Parker {
@@ -50,6 +121,7 @@ impl PartialEq for Parker {
         match (self, other) {
             (Parker::G(a), Parker::G(b)) => Arc::ptr_eq(a, b),
             (Parker::Thread(a), Parker::Thread(b)) => Arc::ptr_eq(a, b),
+            (Parker::Task(a), Parker::Task(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -74,6 +146,7 @@ impl Parker {
         match self {
             Parker::G(g) => G::unpark(g),
             Parker::Thread(thread) => thread.unpark(),
+            Parker::Task(task) => task.wake(),
         }
     }
 
@@ -82,6 +155,7 @@ impl Parker {
         match self {
             Parker::G(g) => G::into_unparked(g),
             Parker::Thread(thread) => thread.unpark(),
+            Parker::Task(task) => task.wake(),
         }
     }
 
@@ -91,20 +165,21 @@ impl Parker {
         match self {
             Parker::G(g) => &g.claim,
             Parker::Thread(thread) => &thread.claim,
+            Parker::Task(task) => &task.claim,
         }
     }
 
-    /// The goroutine's number; 0 for a thread.
+    /// The goroutine's number; 0 for a thread or a future.
     pub(crate) fn goroutine_id(&self) -> u64 {
         match self {
             Parker::G(g) => g.id,
-            Parker::Thread(_) => 0,
+            Parker::Thread(_) | Parker::Task(_) => 0,
         }
     }
 }
 
 impl Thread {
-    fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         *self.token.lock().expect("no panic under this lock") = true;
         self.woken.notify_one();
     }
@@ -158,6 +233,7 @@ pub(crate) enum WaitReason {
     RwLockWrite,
     CondWait,
     Semaphore,
+    Future,
 }
 
 impl WaitReason {
@@ -177,6 +253,7 @@ impl WaitReason {
         WaitReason::RwLockWrite,
         WaitReason::CondWait,
         WaitReason::Semaphore,
+        WaitReason::Future,
     ];
 
     pub(crate) fn from_number(n: u8) -> Option<WaitReason> {
@@ -201,6 +278,7 @@ impl WaitReason {
             WaitReason::RwLockWrite => "sync.RWMutex.Lock",
             WaitReason::CondWait => "sync.Cond.Wait",
             WaitReason::Semaphore => "semacquire",
+            WaitReason::Future => "future",
         }
     }
 }
@@ -216,6 +294,6 @@ pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
     match m::park_current(reason, deadline) {
         Some(wake) => wake,
         None if is_orphaned() => Wake::Cancelled,
-        None => this_thread().park(deadline),
+        None => sched::without_p(|| this_thread().park(deadline)),
     }
 }

@@ -18,7 +18,7 @@ use crate::sched::simulated::Simulation;
 use crate::sched::{self, Shared, Sizes};
 use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
 use crate::simulation::Deadlock;
-use crate::{JoinHandle, Next, spawn};
+use crate::{Goroutine, JoinHandle, Next, spawn};
 
 /// The environment variable that says how many P's there are.
 pub const MAX_PROCS_VAR: &str = "WIREPATH_MAXPROCS";
@@ -85,6 +85,7 @@ pub struct Builder {
     stack: Option<Stack>,
     network: Option<Network>,
     stack_size: Option<usize>,
+    max_goroutines: Option<usize>,
     schedtrace: Option<Duration>,
     leak_report: bool,
     virtual_time: Option<u64>,
@@ -97,6 +98,7 @@ impl std::fmt::Debug for Builder {
             .field("stack", &self.stack.is_some())
             .field("network", &self.network)
             .field("stack_size", &self.stack_size)
+            .field("max_goroutines", &self.max_goroutines)
             .field("schedtrace", &self.schedtrace)
             .field("leak_report", &self.leak_report)
             .field("virtual_time", &self.virtual_time)
@@ -105,6 +107,9 @@ impl std::fmt::Debug for Builder {
 }
 
 const DEFAULT_STACK: usize = 256 * 1024;
+
+/// Sizes that a goroutine's stack may have.
+pub(crate) const STACK_SIZES: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 
 impl Builder {
     /// How many goroutines may run at once. Default: `WIREPATH_MAXPROCS`, or
@@ -154,6 +159,14 @@ impl Builder {
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How many goroutines may live at once; as many as memory allows unless
+    /// set. Starting one more is [`crate::SpawnError::Limit`].
+    #[must_use]
+    pub fn max_goroutines(mut self, n: usize) -> Builder {
+        self.max_goroutines = Some(n);
         self
     }
 
@@ -220,7 +233,7 @@ impl Builder {
 
     fn sizes(&self, procs: usize) -> Result<Sizes, BuildError> {
         let stack = self.stack_size.unwrap_or(DEFAULT_STACK);
-        if !(16 << 10..=1 << 30).contains(&stack) {
+        if !STACK_SIZES.contains(&stack) {
             return Err(BuildError::StackSize(stack));
         }
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -237,6 +250,7 @@ impl Builder {
             most_procs: limit.max(procs),
             threads,
             stack,
+            goroutines: self.max_goroutines,
         })
     }
 }
@@ -297,6 +311,11 @@ impl Handle {
     #[track_caller]
     pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         spawn::go_in(&self.shared, None, Location::caller(), f)
+    }
+
+    /// As [`crate::goroutine`].
+    pub fn goroutine(&self) -> Goroutine {
+        Goroutine::new(Some(self.shared.clone()))
     }
 
     /// Changes how many goroutines run at once, as Go's `runtime.GOMAXPROCS`,
@@ -402,6 +421,11 @@ impl Runtime {
         step: impl FnMut(&mut S) -> Next + Send + 'static,
     ) -> JoinHandle<()> {
         spawn::steps_in(&self.shared, None, Location::caller(), state, step)
+    }
+
+    /// As [`crate::goroutine`], from any thread.
+    pub fn goroutine(&self) -> Goroutine {
+        Goroutine::new(Some(self.shared.clone()))
     }
 
     pub(crate) fn simulation(&self) -> Option<&Simulation> {

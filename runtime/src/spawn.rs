@@ -1,10 +1,13 @@
 //! Starting goroutines, and waiting for their end.
 
+mod goroutine;
+
 use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use wirepath_driver::Nanos;
 
@@ -14,6 +17,9 @@ use crate::netpoll::Wait;
 use crate::park::{Parker, WaitReason, Wake, park};
 use crate::sched::{self, Shared};
 use crate::word::Arm;
+
+pub use goroutine::{Goroutine, goroutine};
+use goroutine::{How, start, started};
 
 /// What a step of [`steps`] wants next.
 pub enum Next {
@@ -49,6 +55,35 @@ impl Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the runtime was shut down")]
 pub struct Cancelled;
+
+/// Why a goroutine could not be started. It is also the payload of one of
+/// [`steps`] that found no stack for a step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// No memory for another stack: the process's address space or its
+    /// mappings (`vm.max_map_count`) are used up.
+    #[error(
+        "no memory for another goroutine stack; start fewer goroutines, give them smaller \
+         stacks, or raise the limit on address space (RLIMIT_AS) or vm.max_map_count"
+    )]
+    Stack(#[source] std::io::Error),
+    /// As many goroutines live as [`crate::Builder::max_goroutines`] allows.
+    #[error("{0} goroutines live, as many as the runtime was made for; end some, or allow more")]
+    Limit(usize),
+    /// The stack size asked for is not from 16 KiB to 1 GiB.
+    #[error("a goroutine stack of {0} bytes is not possible: from 16 KiB to 1 GiB is")]
+    StackSize(usize),
+    /// The system gave no thread for one that is to have its own.
+    #[error("no thread for a goroutine of its own; see RLIMIT_NPROC and Builder::max_threads")]
+    Thread(#[source] std::io::Error),
+    /// The caller is no goroutine, so it is not known in which runtime.
+    #[error("not called from a goroutine; use the runtime's or a handle's `goroutine()`")]
+    NoRuntime,
+    /// The runtime was shut down.
+    #[error("the runtime was shut down; start goroutines before that")]
+    ShutDown,
+}
 
 /// Ends the calling goroutine, whose runtime shuts down.
 pub(crate) fn unwind_cancelled() -> ! {
@@ -156,17 +191,42 @@ impl<T: 'static> JoinHandle<T> {
     /// As [`JoinHandle::join`]; does not keep a virtual clock going.
     pub(crate) fn outcome(self) -> std::thread::Result<T> {
         loop {
-            {
-                let mut inner = self.g.end.lock();
-                if let Some(outcome) = inner.outcome.take() {
-                    return outcome.map(|value| *value.downcast().expect("it returns a T"));
-                }
-                inner.waiter = Some(Parker::current());
+            if let Some(result) = self.result_or_wait() {
+                return result;
             }
             if park(WaitReason::Join, None) == Wake::Cancelled && !self.is_finished() {
                 return Err(Box::new(Cancelled));
             }
         }
+    }
+
+    /// As [`JoinHandle::join`], for `timeout` at most.
+    ///
+    /// # Errors
+    /// The handle, when the goroutine has not ended by then.
+    pub fn join_timeout(self, timeout: Duration) -> Result<std::thread::Result<T>, JoinHandle<T>> {
+        let deadline = crate::time::now() + timeout;
+        loop {
+            if let Some(result) = self.result_or_wait() {
+                return Ok(result);
+            }
+            match park(WaitReason::Join, Some(deadline)) {
+                Wake::Notified => {}
+                Wake::Cancelled if !self.is_finished() => return Ok(Err(Box::new(Cancelled))),
+                Wake::Cancelled => {}
+                Wake::Deadline => return self.result_or_wait().ok_or(self),
+            }
+        }
+    }
+
+    /// What it left, or else the caller is woken when there is something.
+    fn result_or_wait(&self) -> Option<std::thread::Result<T>> {
+        let mut inner = self.g.end.lock();
+        if let Some(outcome) = inner.outcome.take() {
+            return Some(outcome.map(|value| *value.downcast().expect("it returns a T")));
+        }
+        inner.waiter = Some(Parker::current());
+        None
     }
 
     /// Whether the goroutine has ended.
@@ -243,19 +303,6 @@ impl<S: Send, F: FnMut(&mut S) -> Next + Send> Body for Steps<S, F> {
     }
 }
 
-/// Starts a goroutine, whose body leaves a `T`.
-fn start<T>(
-    shared: &Arc<Shared>,
-    name: Option<Arc<str>>,
-    site: &'static Location<'static>,
-    body: Box<dyn Body>,
-) -> JoinHandle<T> {
-    JoinHandle {
-        g: shared.start(name, site, body),
-        value: PhantomData,
-    }
-}
-
 /// Calls `f` with the runtime of the goroutine that calls.
 #[track_caller]
 fn here<T>(f: impl FnOnce(&Arc<Shared>) -> T) -> T {
@@ -263,15 +310,24 @@ fn here<T>(f: impl FnOnce(&Arc<Shared>) -> T) -> T {
         .expect("goroutines are started inside of a runtime (or with Runtime::go)")
 }
 
+#[track_caller]
 pub(crate) fn go_in<T: Send + 'static>(
     shared: &Arc<Shared>,
     name: Option<Arc<str>>,
     site: &'static Location<'static>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    start(shared, name, site, Box::new(Once(Some(f))))
+    started(start(
+        shared,
+        name,
+        site,
+        How::default(),
+        true,
+        Once(Some(f)),
+    ))
 }
 
+#[track_caller]
 pub(crate) fn steps_in<S: Send + 'static>(
     shared: &Arc<Shared>,
     name: Option<Arc<str>>,
@@ -279,7 +335,8 @@ pub(crate) fn steps_in<S: Send + 'static>(
     state: S,
     step: impl FnMut(&mut S) -> Next + Send + 'static,
 ) -> JoinHandle<()> {
-    start(shared, name, site, Box::new(Steps(Some((state, step)))))
+    let body = Steps(Some((state, step)));
+    started(start(shared, name, site, How::default(), false, body))
 }
 
 /// Starts a goroutine that runs `f`.
@@ -288,7 +345,8 @@ pub(crate) fn steps_in<S: Send + 'static>(
 /// panic ends the goroutine alone and is reported by its handle.
 ///
 /// # Panics
-/// Outside of a runtime; use [`crate::Runtime::go`] there.
+/// Outside of a runtime (use [`crate::Runtime::go`] there), and where
+/// [`Goroutine::try_go`] gives an error: the caller panics, nothing else ends.
 #[track_caller]
 pub fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let site = Location::caller();
@@ -314,7 +372,8 @@ pub fn go_named<T: Send + 'static>(
 /// that it keeps is `state`, and what `step` captured.
 ///
 /// # Panics
-/// Outside of a runtime; use [`crate::Runtime::steps`] there.
+/// Outside of a runtime (use [`crate::Runtime::steps`] there), and where
+/// [`Goroutine::try_steps`] gives an error.
 #[track_caller]
 pub fn steps<S: Send + 'static>(
     state: S,
@@ -343,14 +402,11 @@ pub fn num_procs() -> usize {
     m::with_local(|local| local.map_or(0, |l| l.shared.procs()))
 }
 
-#[doc(hidden)]
-#[track_caller]
-pub fn go_locked<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    let site = Location::caller();
-    here(|shared| JoinHandle {
-        g: shared
-            .start_on_own_thread(None, site, Box::new(Once(Some(f))))
-            .expect("a thread"),
-        value: PhantomData,
-    })
+/// How deep the calling goroutine's stack has grown, in bytes and whole pages;
+/// None outside of one.
+///
+/// A stack that was used before by another goroutine shows the depth of
+/// whichever went deeper, unless its memory was given back between.
+pub fn stack_high_water() -> Option<usize> {
+    m::running().map(|running| crate::coro::high_water(running.stack))
 }

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::park::Parker;
+use crate::g::G;
+use crate::park::{Parker, Task, Thread};
 use crate::sync_shim::{AtomicUsize, Ordering};
 
 const EMPTY: usize = 0;
@@ -27,29 +28,36 @@ pub(crate) enum Arm {
     Busy,
 }
 
-/// Set in the word of a waiter that is a thread. Both kinds are aligned to
-/// words, so two bits are free.
+/// Set in the word of a waiter that is a thread, or a task. All kinds are
+/// aligned to eight bytes, so three bits are free.
 const THREAD: usize = 2;
+const TASK: usize = 4;
+
+const _: () = assert!(
+    align_of::<G>() >= 8 && align_of::<Thread>() >= 8 && align_of::<Task>() >= 8,
+    "the bits are part of an address"
+);
 
 /// A waiter in one word, above [`READY`].
 fn into_raw(waiter: Parker) -> usize {
     match waiter {
         Parker::G(g) => Arc::into_raw(g).expose_provenance(),
         Parker::Thread(t) => Arc::into_raw(t).expose_provenance() | THREAD,
+        Parker::Task(t) => Arc::into_raw(t).expose_provenance() | TASK,
     }
 }
 
 /// Takes a waiter back out of the word.
 fn take(raw: usize) -> Parker {
-    let address = raw & !THREAD;
+    let address = raw & !(THREAD | TASK);
     // SAFETY: the word holds nothing above READY but what `arm` made with
-    // `into_raw` of an Arc of the kind that the bit tells, and each caller has
+    // `into_raw` of an Arc of the kind that the bits tell, and each caller has
     // just swapped `raw` out, so its count is taken back once.
     unsafe {
-        if raw & THREAD == 0 {
-            Parker::G(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
-        } else {
-            Parker::Thread(Arc::from_raw(std::ptr::with_exposed_provenance(address)))
+        match raw & (THREAD | TASK) {
+            0 => Parker::G(Arc::from_raw(std::ptr::with_exposed_provenance(address))),
+            THREAD => Parker::Thread(Arc::from_raw(std::ptr::with_exposed_provenance(address))),
+            _ => Parker::Task(Arc::from_raw(std::ptr::with_exposed_provenance(address))),
         }
     }
 }
@@ -144,6 +152,8 @@ mod tests {
         assert_eq!(word.arm(Parker::current()), Arm::Armed);
         assert!(word.disarm().is_some());
         assert!(word.disarm().is_none());
+        assert_eq!(word.arm(Parker::Task(Arc::default())), Arm::Armed);
+        assert!(matches!(word.notify(), Some(Parker::Task(_))));
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use wirepath_runtime::chan::{self, channel};
 use wirepath_runtime::{
-    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, go_locked, now, num_procs,
-    sleep, steps, yield_now,
+    Cancelled, JoinHandle, Next, Runtime, SpawnError, blocking, current_id, go, goroutine, now,
+    num_procs, sleep, steps, yield_now,
 };
 
 fn runtime(procs: usize) -> Runtime {
@@ -129,7 +129,7 @@ fn a_goroutine_with_its_own_thread_shares_it_with_nobody() {
         rt.run(|| {
             let (there, received) = channel(0);
             let (back, from_back) = channel(0);
-            let own = go_locked(move || {
+            let own = goroutine().own_thread().go(move || {
                 let me = std::thread::current().id();
                 for value in received.iter() {
                     assert_eq!(std::thread::current().id(), me);
@@ -181,12 +181,16 @@ fn threads_of_goroutines_that_ended_leave_room_for_others() {
         .unwrap();
     rt.run(|| {
         for i in 0..50 {
-            assert_eq!(go_locked(move || i).join().unwrap(), i);
+            assert_eq!(goroutine().own_thread().go(move || i).join().unwrap(), i);
         }
     })
     .unwrap();
     let waits = rt
-        .run(|| go_locked(|| sleep(Duration::from_secs(1000))))
+        .run(|| {
+            goroutine()
+                .own_thread()
+                .go(|| sleep(Duration::from_secs(1000)))
+        })
         .unwrap();
     let report = rt.shutdown(Duration::from_secs(10));
     assert_eq!((report.leaked, report.stuck_threads), (0, 0));
@@ -340,46 +344,6 @@ fn a_stack_grows_by_demand() {
         .build()
         .unwrap();
     assert_eq!(rt.run(|| deep(8_000)).unwrap(), 8_000);
-}
-
-/// Runs this test binary again with only the named (ignored) test.
-fn child(test: &str) -> (Option<i32>, String) {
-    let out = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-            test,
-        ])
-        .env("WIREPATH_TEST_CHILD", "1")
-        .output()
-        .unwrap();
-    (
-        out.status.code(),
-        String::from_utf8_lossy(&out.stderr).into(),
-    )
-}
-
-#[test]
-#[ignore = "run by the test below, in a process of its own"]
-fn child_overflow() {
-    if std::env::var_os("WIREPATH_TEST_CHILD").is_none() {
-        return;
-    }
-    let rt = runtime(1);
-    let _ = rt.run(|| wirepath_runtime::go_named("digger", || deep(1 << 20)).join());
-}
-
-#[test]
-fn an_overflow_names_the_goroutine_and_aborts() {
-    let (code, stderr) = child("child_overflow");
-    assert_eq!(code, None, "killed by a signal: {stderr}");
-    assert!(
-        stderr.contains("goroutine 2 (digger) overflowed its stack of 256 KiB"),
-        "{stderr}"
-    );
-    assert!(stderr.contains("runtime.rs:"), "{stderr}");
 }
 
 #[test]
@@ -647,9 +611,14 @@ fn a_runtime_that_was_shut_down_says_so_to_who_starts_or_joins() {
     let held = Arc::new(());
     for _ in 0..10 {
         let kept = held.clone();
-        let late = handle.go(move || drop(kept)).join();
-        assert!(late.unwrap_err().is::<Cancelled>());
+        let late = handle.goroutine().try_go(move || drop(kept));
+        assert!(matches!(late, Err(SpawnError::ShutDown)));
     }
+    let kept = held.clone();
+    let plain = std::panic::AssertUnwindSafe(|| handle.go(move || drop(kept)));
+    let words = std::panic::catch_unwind(plain).unwrap_err();
+    let words = words.downcast_ref::<String>().unwrap();
+    assert!(words.starts_with("the runtime was shut down"), "{words}");
     assert_eq!(Arc::strong_count(&held), 1, "a closure was kept");
 }
 

@@ -6,6 +6,7 @@
 //! making of a coroutine.
 
 mod overflow;
+mod pool;
 mod stack;
 #[cfg(all(test, not(loom)))]
 mod thread_local_tests;
@@ -17,8 +18,10 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::g::G;
 
-pub(crate) use overflow::{install, this_thread as overflow_this_thread};
-pub(crate) use stack::{Arena, Slot};
+pub(crate) use overflow::{AltStack, install};
+pub(crate) use pool::Stacks;
+use stack::Slot;
+pub(crate) use stack::high_water;
 
 /// Why a fiber came back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,27 +113,38 @@ impl Fiber {
         }
     }
 
-    /// Gives back the memory below what an idle fiber needs.
-    pub(crate) fn trim(&self) {
-        debug_assert!(self.0.idle);
-        // SAFETY: an idle fiber's root loop lies in the topmost pages, which
-        // are kept; below is nothing that anyone will read again.
-        unsafe { stack::discard_below_root(self.0.bounds) };
+    /// The slot of an idle fiber. What is on its stack is no longer needed.
+    fn into_slot(self) -> Slot {
+        let mut inner = self.0;
+        debug_assert!(inner.idle);
+        // SAFETY: the fiber is idle.
+        let slot = unsafe { inner.take_slot() };
+        // Nothing is left for the drop.
+        inner.idle = false;
+        slot
+    }
+}
+
+impl Inner {
+    /// # Safety
+    /// The fiber is idle, and neither used nor dropped as idle after this.
+    unsafe fn take_slot(&mut self) -> Slot {
+        // SAFETY: an idle fiber's stack holds the root loop alone (or not even
+        // that), and nothing in its frame needs to be dropped, nor in the
+        // closure that was not called yet; after this the coroutine is complete
+        // and gives its stack out.
+        unsafe {
+            self.co.force_reset();
+            ManuallyDrop::take(&mut self.co).into_stack()
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.idle {
-            // SAFETY: an idle fiber's stack holds the root loop alone (or not
-            // even that), and nothing in its frame needs to be dropped; after
-            // this the coroutine is complete and its drop frees the slot.
-            unsafe {
-                if self.co.started() {
-                    self.co.force_reset();
-                }
-                ManuallyDrop::drop(&mut self.co);
-            }
+            // SAFETY: it is idle, and dropped now.
+            drop(unsafe { self.take_slot() });
         }
         // Else a goroutine's frames are on it that only their own thread may
         // unwind: the stack is leaked.

@@ -1,28 +1,36 @@
-//! Stack memory: slots of a large reserved range, each with a guard below it.
+//! Stack memory: slots of large reserved ranges, each with a guard below it.
 //!
 //! A slot is a guard of [`GUARD`] bytes and the stack above it. Nothing of a
-//! stack exists until it is touched. The range is reserved in chunks of
-//! [`CHUNK_SLOTS`] slots, so that a process under an address-space limit can
-//! still start; a chunk is never given back while the arena lives, its free
-//! slots are used again, the last freed first.
+//! stack exists until it is touched. Ranges are reserved in chunks, smaller
+//! ones where the process's address space is limited, and are never given back
+//! while the arena lives. Free slots are used again, the last freed first.
+//!
+//! # Claims
+//!
+//! A goroutine gets its stack when it first runs, and then it is too late to
+//! say that there is none. So who starts it claims one first: there are always
+//! at least as many slots, guards included, as there are claims. Claims cost no
+//! memory but that of the guards' page tables.
+//!
+//! Rejected: populating the first page of many slots by one call, which was not
+//! faster than the page faults.
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corosensei::stack::{Stack, StackPointer};
-use wirepath_driver::region::{PAGE, Region};
+use wirepath_driver::region::{self, PAGE, Region};
 
 /// Bytes below each stack that fault when touched.
 pub(crate) const GUARD: usize = 64 * 1024;
 
-/// Slots of one reservation.
+/// Bytes of one reservation, and how many slots it has at most.
+const CHUNK: usize = 320 << 20;
 const CHUNK_SLOTS: usize = 1024;
 
-/// Bytes at the top of an idle stack that are kept when it is trimmed.
-const KEEP: usize = 2 * PAGE;
-
-/// The stacks of a runtime.
+/// Stacks of one size.
 pub(crate) struct Arena {
     /// Bytes of one stack, whole pages.
     stack_size: usize,
@@ -32,9 +40,13 @@ pub(crate) struct Arena {
 #[derive(Default)]
 struct Inner {
     chunks: Vec<Region>,
-    /// Slots of the last chunk that were never used start here.
+    /// Slots of the last chunk that were never made start here.
     fresh: usize,
-    /// Bases of freed slots.
+    /// Slots that exist, in use or free.
+    made: usize,
+    /// Goroutines that were promised one.
+    claimed: usize,
+    /// Bases of free slots.
     free: Vec<usize>,
 }
 
@@ -53,8 +65,32 @@ impl Arena {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pitch(&self) -> usize {
+        self.stack_size + GUARD
+    }
+
+    /// Sees to it that there is a slot for `n` more goroutines, and `spare`
+    /// slots that are nobody's.
+    ///
+    /// # Errors
+    /// As for [`Arena::slot`]; then nothing was claimed.
+    pub(crate) fn claim(&self, n: usize, spare: usize) -> io::Result<()> {
+        let mut inner = self.lock();
+        while inner.made < inner.claimed + n + spare {
+            let base = self.make(&mut inner)?;
+            inner.free.push(base);
+        }
+        inner.claimed += n;
+        Ok(())
+    }
+
+    /// Gives back what was claimed.
+    pub(crate) fn unclaim(&self, n: usize) {
+        self.lock().claimed -= n;
     }
 
     /// A stack: a freed one, or a new one.
@@ -66,7 +102,7 @@ impl Arena {
         let mut inner = self.lock();
         let base = match inner.free.pop() {
             Some(base) => base,
-            None => self.carve(&mut inner)?,
+            None => self.make(&mut inner)?,
         };
         Ok(Slot {
             arena: self.clone(),
@@ -74,10 +110,12 @@ impl Arena {
         })
     }
 
-    fn carve(&self, inner: &mut Inner) -> io::Result<usize> {
-        let pitch = self.stack_size + GUARD;
-        if inner.chunks.is_empty() || inner.fresh == CHUNK_SLOTS {
-            inner.chunks.push(Region::reserve(pitch * CHUNK_SLOTS)?);
+    /// Makes the next slot of the last chunk.
+    fn make(&self, inner: &mut Inner) -> io::Result<usize> {
+        let pitch = self.pitch();
+        let full = |chunk: &Region| (inner.fresh + 1) * pitch > chunk.len();
+        if inner.chunks.last().is_none_or(full) {
+            inner.chunks.push(self.reserve()?);
             inner.fresh = 0;
         }
         let chunk = inner.chunks.last().expect("pushed when empty");
@@ -85,7 +123,41 @@ impl Arena {
         // SAFETY: the slot was never handed out, so nothing refers to it.
         unsafe { chunk.guard(start..start + GUARD)? };
         inner.fresh += 1;
+        inner.made += 1;
         Ok(chunk.base().as_ptr().addr() + start + pitch)
+    }
+
+    /// A chunk of as many slots as can be had.
+    fn reserve(&self) -> io::Result<Region> {
+        let mut slots = (CHUNK / self.pitch()).clamp(1, CHUNK_SLOTS);
+        loop {
+            match Region::reserve(self.pitch() * slots) {
+                Err(_) if slots > 1 => slots /= 2,
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes slots back and gives their memory to the system, many with one
+    /// call.
+    ///
+    /// # Safety
+    /// Nothing on those stacks is in use.
+    pub(super) unsafe fn give_back(&self, slots: Vec<Slot>) {
+        let ranges: Vec<Range<usize>> = slots
+            .iter()
+            .map(Slot::bounds)
+            .map(|(low, high)| low..high)
+            .collect();
+        // SAFETY: the ranges are slots of ours that nobody uses, and still
+        // ours alone: they are free only after this.
+        unsafe { region::discard_many(&ranges) };
+        drop(slots);
+    }
+
+    /// Bytes of one stack.
+    pub(crate) fn stack_size(&self) -> usize {
+        self.stack_size
     }
 }
 
@@ -116,15 +188,24 @@ unsafe impl Stack for Slot {
     }
 }
 
-/// Gives the pages of a stack back, but for the topmost.
-///
-/// # Safety
-/// Nothing but the topmost [`KEEP`] bytes of the stack is in use.
-pub(super) unsafe fn discard_below_root((low, high): (usize, usize)) {
-    let at = std::ptr::with_exposed_provenance_mut(low);
-    // SAFETY: the range is the lower part of one slot; the caller promises
-    // that nothing there is used.
-    unsafe { libc::madvise(at, high - KEEP - low, libc::MADV_DONTNEED) };
+/// How deep a stack has grown since its memory was last given back, in bytes:
+/// whole pages, as mincore(2) tells them.
+pub(crate) fn high_water((low, high): (usize, usize)) -> usize {
+    const STEP: usize = 256;
+    let mut resident = [0u8; STEP];
+    for start in (low..high).step_by(STEP * PAGE) {
+        let pages = (high - start).div_ceil(PAGE).min(STEP);
+        let at = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: mincore writes a byte for each page into `resident`, and
+        // reads nothing of the range.
+        if unsafe { libc::mincore(at, pages * PAGE, resident.as_mut_ptr()) } != 0 {
+            return 0;
+        }
+        if let Some(first) = resident[..pages].iter().position(|r| r & 1 != 0) {
+            return high - start - first * PAGE;
+        }
+    }
+    0
 }
 
 #[cfg(test)]
@@ -141,5 +222,40 @@ mod tests {
         assert_eq!(b.bounds().0 - high, GUARD);
         drop(a);
         assert_eq!(arena.slot().unwrap().bounds(), (low, high));
+    }
+
+    #[test]
+    fn what_is_touched_is_seen_and_given_back() {
+        let arena = Arena::new(1 << 20);
+        let slot = arena.slot().unwrap();
+        let (low, high) = slot.bounds();
+        assert_eq!(high_water((low, high)), 0);
+        for (at, want) in [
+            (high - 1, PAGE),
+            (high - 2 * PAGE, 2 * PAGE),
+            (low, 1 << 20),
+        ] {
+            // SAFETY: inside the slot, which nobody else uses.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(at).write(1) };
+            assert_eq!(high_water((low, high)), want);
+        }
+        // SAFETY: nothing is on the stack.
+        unsafe { arena.give_back(vec![slot]) };
+        assert_eq!(high_water((low, high)), 0);
+    }
+
+    #[test]
+    fn claims_are_met_without_asking_the_system_again() {
+        let arena = Arena::new(1);
+        arena.claim(10, 3).unwrap();
+        assert_eq!(arena.lock().made, 13);
+        assert_eq!(arena.lock().free.len(), 13);
+        let slots: Vec<Slot> = (0..10).map(|_| arena.slot().unwrap()).collect();
+        arena.claim(1, 0).unwrap();
+        assert_eq!(arena.lock().made, 13);
+        drop(slots);
+        arena.unclaim(11);
+        arena.claim(13, 0).unwrap();
+        assert_eq!(arena.lock().made, 13);
     }
 }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use super::Arena;
+use super::stack::Arena;
 
 thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };

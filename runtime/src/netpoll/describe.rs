@@ -130,6 +130,20 @@ fn describe_socket(info: &SocketInfo) -> (String, bool) {
             );
             (words, true)
         }
+        SocketInfo::Udp {
+            local,
+            peer: None,
+            recv_queue,
+        } => (format!("udp {local}, recv-q {recv_queue}"), false),
+        SocketInfo::Udp {
+            local,
+            peer: Some(peer),
+            recv_queue,
+        } => (format!("udp {local} -> {peer}, recv-q {recv_queue}"), false),
+        SocketInfo::Lookup {
+            server: Some(server),
+        } => (format!("lookup, asking {server}"), false),
+        SocketInfo::Lookup { server: None } => ("lookup, answered".into(), false),
         _ => ("a socket".into(), false),
     }
 }

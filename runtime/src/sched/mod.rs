@@ -7,6 +7,7 @@
 //! * [`find`]: where an M looks for its next goroutine, in which order.
 //! * [`idle`]: how it goes to sleep without missing a wake, and is woken;
 //!   [`census`]: what decides whether to; [`sleeper`]: on what.
+//! * [`admit`]: whether one more goroutine may be started.
 //! * [`run_queue`]: a P's queue. [`state`]: a goroutine's word.
 //! * [`sysmon`], [`watch`]: the watcher, and what it sees.
 //! * [`view`]: what others may see of all this.
@@ -16,6 +17,7 @@
 //! `idle`, then `ms`, then `threads`; `idle`, then an M's note or sysmon's bell.
 //! No other two locks are held together, and none while a goroutine runs.
 
+mod admit;
 mod census;
 mod end;
 mod find;
@@ -33,17 +35,16 @@ mod tests;
 pub(crate) mod view;
 mod watch;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use wirepath_driver::{Nanos, clock};
 
 use crate::coarse::Coarse;
-use crate::coro::{Arena, Fiber};
-use crate::g::{Body, Ended, FREE, G};
+use crate::coro::Stacks;
+use crate::g::{Birth, Body, Ended, FREE, G};
 use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
 use crate::netpoll::Netpoll;
@@ -55,6 +56,7 @@ use crate::timer::TimerTarget;
 use census::Census;
 use idle::Idle;
 pub use idle::blocking;
+pub(crate) use idle::without_p;
 use registry::Registry;
 use simulated::Simulation;
 use sleeper::Sleeper;
@@ -120,6 +122,8 @@ pub(crate) struct Sizes {
     pub(crate) threads: usize,
     /// Bytes of a stack.
     pub(crate) stack: usize,
+    /// Goroutines at most, if that is limited.
+    pub(crate) goroutines: Option<usize>,
 }
 
 #[cfg(all(test, not(loom)))]
@@ -130,6 +134,7 @@ impl Sizes {
             most_procs: 8,
             threads: 100,
             stack: 1 << 16,
+            goroutines: None,
         }
     }
 }
@@ -145,10 +150,14 @@ pub(crate) struct Shared {
     /// P's that were ever used; changed under `idle`.
     ps_used: AtomicUsize,
     most_threads: usize,
+    /// How many goroutines may live, if that is limited.
+    limit: Option<admit::Limit>,
     pub(crate) ps: Box<[P]>,
     pub(crate) global: Global,
-    pub(crate) arena: Arc<Arena>,
-    fibers: Mutex<Vec<Fiber>>,
+    /// Stacks of the size that goroutines have unless they ask for another.
+    pub(crate) stacks: Arc<Stacks>,
+    /// Stacks of other sizes, by size.
+    sized_stacks: Mutex<BTreeMap<usize, Arc<Stacks>>>,
     ms: RwLock<Vec<Arc<M>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     pub(crate) registry: Registry,
@@ -275,8 +284,9 @@ impl Shared {
             most_threads: sizes.threads,
             ps: (0..2 * sizes.most_procs).map(P::new).collect(),
             global: Global::default(),
-            arena: Arena::new(sizes.stack),
-            fibers: Mutex::default(),
+            limit: sizes.goroutines.map(admit::Limit::new),
+            stacks: Stacks::new(sizes.stack),
+            sized_stacks: Mutex::default(),
             ms: RwLock::default(),
             threads: Mutex::default(),
             registry: Registry::default(),
@@ -306,35 +316,25 @@ impl Shared {
     }
 
     /// Registers and queues a new goroutine.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        body: Box<dyn Body>,
-    ) -> Arc<G> {
-        let g = self.register(name, site, body);
+    pub(crate) fn start(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
+        let g = self.register(birth, body);
         ready(g.clone());
         g
     }
 
     /// Registers a new goroutine, which is runnable: the caller queues it.
-    fn register(
-        self: &Arc<Self>,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        body: Box<dyn Body>,
-    ) -> Arc<G> {
+    fn register(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         if self.given_up.load(Ordering::Relaxed) {
-            return self.refuse(id, name, site, body);
+            return self.refuse(id, birth, body);
         }
         let g = match self.reuse_g() {
             Some(mut g) => {
                 let fresh = Arc::get_mut(&mut g).expect("kept by nobody else");
-                fresh.renew(id, name, site, body);
+                fresh.renew(id, birth, body);
                 g
             }
-            None => Arc::new(G::new(id, name, site, self.clone(), body)),
+            None => Arc::new(G::new(id, birth, self.clone(), body)),
         };
         self.registry
             .insert(self.current_p().unwrap_or(id as usize), &g);
@@ -349,14 +349,8 @@ impl Shared {
     /// As [`Shared::start`], of a runtime that has no threads any more: its
     /// handle tells so.
     #[cold]
-    fn refuse(
-        self: &Arc<Self>,
-        id: u64,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        mut body: Box<dyn Body>,
-    ) -> Arc<G> {
-        let g = G::new(id, name, site, self.clone(), Box::new(Ended));
+    fn refuse(self: &Arc<Self>, id: u64, birth: Birth, mut body: Box<dyn Body>) -> Arc<G> {
+        let g = G::new(id, birth, self.clone(), Box::new(Ended));
         g.state.finish();
         body.abandon(Box::new(crate::Cancelled), &g.end);
         Arc::new(g)
@@ -380,8 +374,28 @@ impl Shared {
         })
     }
 
-    pub(crate) fn fibers(&self) -> MutexGuard<'_, Vec<Fiber>> {
-        self.fibers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This, for what must not keep it alive.
+    pub(crate) fn weak(&self) -> Weak<Shared> {
+        self.me.clone()
+    }
+
+    /// The stacks of at least `size` bytes: a power of two, so that there are
+    /// few sizes. None: those of the usual size.
+    pub(crate) fn stacks_of(&self, size: usize) -> Option<Arc<Stacks>> {
+        let size = size.next_power_of_two();
+        if size == self.stacks.stack_size() {
+            return None;
+        }
+        let mut sized = self
+            .sized_stacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(
+            sized
+                .entry(size)
+                .or_insert_with(|| Stacks::new(size))
+                .clone(),
+        )
     }
 
     pub(crate) fn m(&self, index: usize) -> Arc<M> {

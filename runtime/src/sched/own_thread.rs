@@ -10,32 +10,33 @@
 //! was done to it.
 
 use std::io;
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
-use crate::g::{Body, G};
+use crate::g::{Birth, Body, G};
 use crate::m::{Local, Status};
 
 impl Shared {
     /// Starts a goroutine on a thread of its own.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// There is no thread to be had, or the runtime is in virtual time.
     pub(crate) fn start_on_own_thread(
         self: &Arc<Self>,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
+        birth: Birth,
         body: Box<dyn Body>,
     ) -> io::Result<Arc<G>> {
+        if self.simulation.is_some() {
+            return Err(io::Error::other("virtual time has one thread for all"));
+        }
         let m = {
             let mut idle = self.idle();
             let m = self.spawn_m(&mut idle, true)?;
             idle.own.push(m.clone());
             m
         };
-        let g = self.register(name, site, body);
+        let g = self.register(birth, body);
         g.set_home(m.index);
         m.post(g.clone());
         self.want_p(&m);

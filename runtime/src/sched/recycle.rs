@@ -69,6 +69,7 @@ impl Dead {
 impl Local {
     /// The goroutine that this M runs has ended.
     pub(crate) fn finished(&self, g: Arc<G>) {
+        self.dismiss(&g);
         g.state.finish();
         count(&self.m.ended);
         let mut ended = self.ended.borrow_mut();

@@ -116,6 +116,11 @@ impl State {
         Mark(self.0.fetch_and(keep, Ordering::AcqRel) & !PHASE)
     }
 
+    /// Whether there are marks to take.
+    pub(crate) fn is_told(&self) -> bool {
+        self.0.load(Ordering::Acquire) & !PHASE != 0
+    }
+
     /// Commits a park. False: there is a mark, it runs on.
     #[must_use]
     pub(crate) fn commit_park(&self) -> bool {
