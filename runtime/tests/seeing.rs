@@ -501,3 +501,26 @@ fn a_goroutine_with_a_thread_of_its_own_says_so_and_its_thread_ends() {
     });
     wait_until("the count", || metric(&rt, "goroutines_live") == 0);
 }
+
+#[test]
+fn who_waits_for_the_kernel_shows_the_socket() {
+    let rt = runtime(2);
+    let (ready, address) = channel(1);
+    rt.go(move || {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        ready.send(listener.local_addr().unwrap()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        go_named("reader", move || stream.read(&mut [0; 8]).map(|_| ()));
+        let _ = listener.accept();
+    });
+    let server = rt.go(move || address.recv().unwrap()).join().unwrap();
+    let client = std::net::TcpStream::connect(server).unwrap();
+    let peer = client.local_addr().unwrap();
+    let flow = format!("tcp {server} -> {peer} ESTABLISHED, recv-q 0, send-q 0; to read");
+    let listens = format!("tcp {server} LISTEN, accept-q 0; to accept");
+    wait_until("both waits", || {
+        let dump = rt.dump(10);
+        let reader = about(&dump, "reader").is_some_and(|part| part.contains(&flow));
+        reader && dump.contains(&listens) && dump.contains("\n\tkernel fd ")
+    });
+}
