@@ -18,18 +18,21 @@
 
 mod case;
 mod error;
+#[allow(unsafe_code, reason = "a list through the frames of those who wait")]
+mod list;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
 
 use crate::claim::Me;
-use crate::model::{Arc, Latch, LatchGuard, Parker, WaitReason, Wake, park};
-use crate::waiters::{Popped, Settled, Waiters};
+use crate::model::{Arc, Latch, LatchGuard, Parker, WaitReason, Wake};
+use list::{Ended, List, Popped, Side};
 
 pub use case::{ReceiveFrom, SendTo};
 #[doc(hidden)]
@@ -66,8 +69,8 @@ struct Chan<T> {
 /// the queue is full; nobody waits when closed.
 struct State<T> {
     queue: VecDeque<T>,
-    receiving: Waiters<T>,
-    sending: Waiters<T>,
+    receiving: List<T>,
+    sending: List<T>,
     senders: usize,
     receivers: usize,
     closed: bool,
@@ -96,20 +99,23 @@ enum Take<T> {
 impl<T> State<T> {
     #[inline]
     fn offer(&mut self, capacity: usize, value: T, me: Me<'_>) -> Offer<T> {
-        let refused = self.closed || self.receivers == 0;
-        let taken = match self.receiving.pop_for(me) {
-            Popped::Peer(receiver, slot) => {
-                *slot = Some(value);
-                return Offer::Taken(Some(receiver));
-            }
-            Popped::Gone => false,
-            Popped::Empty if refused && me.win() => return Offer::Closed(value),
-            Popped::Empty if refused => false,
-            Popped::Empty if self.queue.len() < capacity => me.win(),
-            Popped::Empty => return Offer::Full(value),
+        let mut value = Some(value);
+        let found = self.receiving.pop_for(me, |slot| *slot = value.take());
+        let Some(value) = value else {
+            let Popped::Peer(receiver, ()) = found else {
+                unreachable!("only a receiver takes it");
+            };
+            return Offer::Taken(Some(receiver));
         };
-        if !taken {
+        let refused = self.closed || self.receivers == 0;
+        if !refused && self.queue.len() >= capacity && !matches!(found, Popped::Gone) {
+            return Offer::Full(value);
+        }
+        if matches!(found, Popped::Gone) || !me.win() {
             return Offer::Gone(value);
+        }
+        if refused {
+            return Offer::Closed(value);
         }
         self.queue.push_back(value);
         Offer::Taken(None)
@@ -119,11 +125,11 @@ impl<T> State<T> {
     fn take(&mut self, me: Me<'_>) -> Take<T> {
         if self.queue.is_empty() {
             let ended = self.closed || self.senders == 0;
-            return match self.sending.pop_for(me) {
-                Popped::Peer(sender, slot) => {
-                    let value = slot.take().expect("a waiting sender has its value");
-                    Take::Value(value, Some(sender))
-                }
+            if self.sending.is_empty() && !ended {
+                return Take::Empty;
+            }
+            return match self.sending.pop_for(me, brought) {
+                Popped::Peer(sender, value) => Take::Value(value, Some(sender)),
                 Popped::Gone => Take::Gone,
                 Popped::Empty if !ended => Take::Empty,
                 Popped::Empty if me.win() => Take::Closed,
@@ -134,13 +140,20 @@ impl<T> State<T> {
             return Take::Gone;
         }
         let value = self.queue.pop_front().expect("it is not empty");
-        let moved_up = self.sending.pop().map(|(sender, slot)| {
-            let last = slot.take().expect("a waiting sender has its value");
+        if self.sending.is_empty() {
+            return Take::Value(value, None);
+        }
+        let moved_up = self.sending.pop(brought).map(|(sender, last)| {
             self.queue.push_back(last);
             sender
         });
         Take::Value(value, moved_up)
     }
+}
+
+/// What a sender that waits has brought.
+fn brought<T>(slot: &mut Option<T>) -> T {
+    slot.take().expect("a waiting sender has its value")
 }
 
 #[inline]
@@ -157,8 +170,8 @@ impl<T> Chan<T> {
             receives,
             state: Latch::new(State {
                 queue: VecDeque::new(),
-                receiving: Waiters::new(),
-                sending: Waiters::new(),
+                receiving: List::new(),
+                sending: List::new(),
                 senders: 1,
                 receivers: 1,
                 closed: false,
@@ -181,33 +194,25 @@ impl<T> Chan<T> {
                 Ok(())
             }
             Offer::Closed(value) => Err(SendTimeoutError::Closed(value)),
-            Offer::Full(value) | Offer::Gone(value) => {
-                let ticket = state.sending.push(Parker::current(), None, Some(value));
-                drop(state);
-                self.wait_to_send(ticket, deadline)
-            }
+            Offer::Full(value) | Offer::Gone(value) => self.wait_to_send(state, value, deadline),
         }
     }
 
+    #[inline(never)]
     fn wait_to_send(
         &self,
-        ticket: usize,
+        state: LatchGuard<'_, State<T>>,
+        value: T,
         deadline: Option<Nanos>,
     ) -> Result<(), SendTimeoutError<T>> {
-        loop {
-            let woken = park(WaitReason::ChanSend, deadline);
-            let settled = self.lock().sending.settle(ticket, woken != Wake::Notified);
-            return match settled {
-                Settled::Waits => continue,
-                Settled::Completed(None) => Ok(()),
-                Settled::Withdrawn(Some(value)) if woken == Wake::Deadline => {
-                    Err(SendTimeoutError::Timeout(value))
-                }
-                Settled::Completed(Some(value)) | Settled::Withdrawn(Some(value)) => {
-                    Err(SendTimeoutError::Closed(value))
-                }
-                Settled::Withdrawn(None) => unreachable!("a waiting sender has its value"),
-            };
+        let (side, reason) = (Side::Send, WaitReason::ChanSend);
+        match list::wait(self, state, side, Some(value), reason, deadline) {
+            Ended::Served(None) => Ok(()),
+            Ended::GaveUp(Wake::Deadline, Some(value)) => Err(SendTimeoutError::Timeout(value)),
+            Ended::Served(Some(value)) | Ended::GaveUp(_, Some(value)) => {
+                Err(SendTimeoutError::Closed(value))
+            }
+            Ended::GaveUp(_, None) => unreachable!("a waiting sender has its value"),
         }
     }
 
@@ -221,40 +226,28 @@ impl<T> Chan<T> {
                 Ok(value)
             }
             Take::Closed => Err(RecvTimeoutError::Closed),
-            Take::Empty | Take::Gone => {
-                let ticket = state.receiving.push(Parker::current(), None, None);
-                drop(state);
-                self.wait_to_receive(ticket, deadline)
-            }
+            Take::Empty | Take::Gone => self.wait_to_receive(state, deadline),
         }
     }
 
+    #[inline(never)]
     fn wait_to_receive(
         &self,
-        ticket: usize,
+        state: LatchGuard<'_, State<T>>,
         deadline: Option<Nanos>,
     ) -> Result<T, RecvTimeoutError> {
-        loop {
-            let woken = park(self.receives, deadline);
-            let settled = self
-                .lock()
-                .receiving
-                .settle(ticket, woken != Wake::Notified);
-            return match settled {
-                Settled::Waits => continue,
-                Settled::Completed(Some(value)) => Ok(value),
-                Settled::Withdrawn(_) if woken == Wake::Deadline => Err(RecvTimeoutError::Timeout),
-                Settled::Completed(None) | Settled::Withdrawn(_) => Err(RecvTimeoutError::Closed),
-            };
+        match list::wait(self, state, Side::Receive, None, self.receives, deadline) {
+            Ended::Served(Some(value)) => Ok(value),
+            Ended::GaveUp(Wake::Deadline, _) => Err(RecvTimeoutError::Timeout),
+            Ended::Served(None) | Ended::GaveUp(..) => Err(RecvTimeoutError::Closed),
         }
     }
 
     /// Ends every wait; senders find their value still there, receivers none.
     fn wake_all(mut state: LatchGuard<'_, State<T>>) {
         let mut woken = Vec::new();
-        let state_ref = &mut *state;
-        for waiters in [&mut state_ref.sending, &mut state_ref.receiving] {
-            while let Some((waiter, _)) = waiters.pop() {
+        for side in [Side::Send, Side::Receive] {
+            while let Some((waiter, ())) = state.list(side).pop(|_| ()) {
                 woken.push(waiter);
             }
         }
@@ -371,6 +364,12 @@ impl<T> Drop for Sender<T> {
         }
     }
 }
+
+// A panic leaves a channel as it is between two operations.
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

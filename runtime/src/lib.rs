@@ -95,8 +95,8 @@ pub use scope::{Scope, ScopedHandle, scope};
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;
 pub use spawn::{
-    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_locked, go_named,
-    goroutine, num_procs, stack_high_water, steps, yield_now,
+    Cancelled, Goroutine, JoinHandle, Next, SpawnError, current_id, go, go_named, goroutine,
+    num_procs, stack_high_water, steps, yield_now,
 };
 pub use sync::WaitGroup;
 pub use time::{after, now, sleep};

@@ -52,6 +52,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use fd::PollFd;
+
 pub use listener::TcpListener;
 pub use lookup::{lookup_host, lookup_host_on};
 pub use socket::Network;

@@ -54,11 +54,11 @@ pub use crate::chan::{RecvCase, SendCase};
 #[doc(hidden)]
 pub trait Case {
     /// Does it if that needs no wait.
-    fn poll(&mut self) -> bool;
+    fn poll(&self) -> bool;
     /// Does it, for the select of `who`, or waits.
-    fn enter(&mut self, who: Who<'_>, case: usize) -> Entered;
+    fn enter(&self, who: Who<'_>, case: usize) -> Entered;
     /// Waits no more. `won`: this is the case that was taken.
-    fn leave(&mut self, won: bool);
+    fn leave(&self, won: bool);
 }
 
 /// Whose select it is.
@@ -93,9 +93,9 @@ pub enum Limit {
 
 /// Does one of the cases, which tells so itself. False: none within the limit.
 #[doc(hidden)]
-pub fn run(cases: &mut [&mut dyn Case], limit: Limit) -> bool {
+pub fn run(cases: &mut [&dyn Case], limit: Limit) -> bool {
     shuffle(cases);
-    if cases.iter_mut().any(|case| case.poll()) {
+    if cases.iter().any(|case| case.poll()) {
         return true;
     }
     match limit {
@@ -105,12 +105,12 @@ pub fn run(cases: &mut [&mut dyn Case], limit: Limit) -> bool {
     }
 }
 
-fn wait(cases: &mut [&mut dyn Case], deadline: Option<Nanos>) -> bool {
+fn wait(cases: &[&dyn Case], deadline: Option<Nanos>) -> bool {
     let me = Parker::current();
     let claim = me.claim();
     claim.open();
     let (mut entered, mut any, mut done) = (0, false, false);
-    for (i, case) in cases.iter_mut().enumerate() {
+    for (i, case) in cases.iter().enumerate() {
         match case.enter(Who(&me), i) {
             Entered::Waits => any = true,
             Entered::Never => {}
@@ -138,7 +138,7 @@ fn wait(cases: &mut [&mut dyn Case], deadline: Option<Nanos>) -> bool {
             let _ = claim.win(GAVE_UP);
         }
     };
-    for (i, case) in cases[..entered].iter_mut().enumerate() {
+    for (i, case) in cases[..entered].iter().enumerate() {
         case.leave(i == won);
     }
     if won == GAVE_UP && cancelled {
@@ -166,7 +166,7 @@ fn random() -> usize {
 
 /// Puts the cases into a random order (Fisher and Yates).
 #[cfg(not(loom))]
-fn shuffle(cases: &mut [&mut dyn Case]) {
+fn shuffle(cases: &mut [&dyn Case]) {
     for i in (1..cases.len()).rev() {
         cases.swap(i, random() % (i + 1));
     }
@@ -174,7 +174,7 @@ fn shuffle(cases: &mut [&mut dyn Case]) {
 
 /// The model goes through every interleaving of one order.
 #[cfg(loom)]
-fn shuffle(_cases: &mut [&mut dyn Case]) {}
+fn shuffle(_cases: &mut [&dyn Case]) {}
 
 /// Waits for ever: a select without cases.
 #[doc(hidden)]
@@ -288,8 +288,7 @@ macro_rules! __select {
     (@open [[recv $case:ident ($rx:expr) $($x:tt)*] $($more:tt)*] $all:tt $limit:expr, $else:block) => {
         match &$rx {
             from => {
-                #[allow(unused_mut)]
-                let mut $case = $crate::select::RecvCase::new(from);
+                let $case = $crate::select::RecvCase::new(from);
                 $crate::__select!(@open [$($more)*] $all $limit, $else)
             }
         }
@@ -297,14 +296,13 @@ macro_rules! __select {
     (@open [[$kind:ident $case:ident ($tx:expr) ($value:expr) $($x:tt)*] $($more:tt)*] $all:tt $limit:expr, $else:block) => {
         match &$tx {
             to => {
-                #[allow(unused_mut)]
-                let mut $case = $crate::select::SendCase::new(to, $value);
+                let $case = $crate::select::SendCase::new(to, $value);
                 $crate::__select!(@open [$($more)*] $all $limit, $else)
             }
         }
     };
     (@open [] [$([$kind:ident $case:ident $rx:tt $value:tt $p:tt $body:block])*] $limit:expr, $else:block) => {{
-        $crate::select::run(&mut [$(&mut $case),*], $limit);
+        $crate::select::run(&mut [$(&$case),*], $limit);
         $(let $case = $case.finish();)*
         $crate::__select!(@close [$([$kind $case $p $body])*] $else)
     }};
@@ -348,7 +346,7 @@ pub struct Select<'a, R> {
 }
 
 trait DynCase<R> {
-    fn case(&mut self) -> &mut dyn Case;
+    fn case(&self) -> &dyn Case;
     /// What the case gives, if it was taken.
     fn finish(self: Box<Self>) -> Option<R>;
 }
@@ -359,8 +357,8 @@ struct DynRecv<'a, T, F> {
 }
 
 impl<T, R, F: FnOnce(Result<T, RecvError>) -> R> DynCase<R> for DynRecv<'_, T, F> {
-    fn case(&mut self) -> &mut dyn Case {
-        &mut self.case
+    fn case(&self) -> &dyn Case {
+        &self.case
     }
 
     fn finish(self: Box<Self>) -> Option<R> {
@@ -374,8 +372,8 @@ struct DynSend<'a, T, F> {
 }
 
 impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> DynCase<R> for DynSend<'_, T, F> {
-    fn case(&mut self) -> &mut dyn Case {
-        &mut self.case
+    fn case(&self) -> &dyn Case {
+        &self.case
     }
 
     fn finish(self: Box<Self>) -> Option<R> {
@@ -427,8 +425,8 @@ impl<'a, R> Select<'a, R> {
         self.run(Limit::After(timeout))
     }
 
-    fn run(mut self, limit: Limit) -> Option<R> {
-        let mut cases: Vec<&mut dyn Case> = self.cases.iter_mut().map(|c| c.case()).collect();
+    fn run(self, limit: Limit) -> Option<R> {
+        let mut cases: Vec<&dyn Case> = self.cases.iter().map(|c| c.case()).collect();
         run(&mut cases, limit);
         let mut taken = None;
         // All others, with their values, are dropped before what follows runs.

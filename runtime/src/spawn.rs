@@ -410,9 +410,3 @@ pub fn num_procs() -> usize {
 pub fn stack_high_water() -> Option<usize> {
     m::running().map(|running| crate::coro::high_water(running.stack))
 }
-
-#[doc(hidden)]
-#[track_caller]
-pub fn go_locked<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    goroutine().own_thread().go(f)
-}

@@ -1,16 +1,11 @@
-//! Those who wait for one thing, first come first served: at one side of a
-//! channel, at a mutex.
+//! Those who wait for one thing, first come first served: at a mutex, a
+//! condition, a semaphore. (Channels have a list of their own.)
 //!
 //! A linked list through a vector whose places are reused: waiting allocates
 //! nothing once there were as many waiters before, and one that gives up
 //! leaves in constant time. Whoever uses it does so under the lock of what is
 //! waited for.
-//!
-//! A waiter may be one case of a select, which waits in several lists and goes
-//! on with the first that takes it. Taking it out of a list is then not enough:
-//! its [`Claim`](crate::claim::Claim) must be won.
 
-use crate::claim::{Both, Me};
 use crate::model::Parker;
 
 const NONE: usize = usize::MAX;
@@ -18,9 +13,7 @@ const NONE: usize = usize::MAX;
 struct Node<T> {
     /// `None` when the waiter is out of the list: completed, or no waiter.
     parker: Option<Parker>,
-    /// Of a select: which of its cases this is.
-    case: Option<usize>,
-    /// The value that a sender brings, or that a receiver was handed.
+    /// What it brings, or was given.
     value: Option<T>,
     prev: usize,
     /// In a free place: the next free one.
@@ -44,17 +37,6 @@ pub(crate) enum Settled<T> {
     Withdrawn(Option<T>),
 }
 
-/// What [`Waiters::pop_for`] found.
-pub(crate) enum Popped<'a, T> {
-    /// This one, to be woken after the lock is released. What is done to its
-    /// value is what it finds.
-    Peer(Parker, &'a mut Option<T>),
-    /// Nobody.
-    Empty,
-    /// The caller's own select was taken by another meanwhile.
-    Gone,
-}
-
 impl<T> Waiters<T> {
     pub(crate) const fn new() -> Waiters<T> {
         Waiters {
@@ -67,11 +49,10 @@ impl<T> Waiters<T> {
 
     /// Enters the last waiter. What is returned is for [`Waiters::settle`],
     /// which must follow.
-    pub(crate) fn push(&mut self, parker: Parker, case: Option<usize>, value: Option<T>) -> usize {
+    pub(crate) fn push(&mut self, parker: Parker, value: Option<T>) -> usize {
         let (prev, next) = (self.tail, NONE);
         let at = self.place(Node {
             parker: Some(parker),
-            case,
             value,
             prev,
             next,
@@ -89,7 +70,6 @@ impl<T> Waiters<T> {
         let (prev, next) = (NONE, self.head);
         let at = self.place(Node {
             parker: Some(parker),
-            case: None,
             value,
             prev,
             next,
@@ -113,36 +93,15 @@ impl<T> Waiters<T> {
         at
     }
 
-    /// Takes the first waiter out that was not taken elsewhere.
-    #[inline]
+    /// Takes the first waiter out. What is done to its value is what it finds;
+    /// it is to be woken after the lock is released.
     pub(crate) fn pop(&mut self) -> Option<(Parker, &mut Option<T>)> {
-        match self.pop_for(Me::Plain) {
-            Popped::Peer(parker, value) => Some((parker, value)),
-            Popped::Empty | Popped::Gone => None,
+        let at = self.head;
+        if at == NONE {
+            return None;
         }
-    }
-
-    /// Takes the first waiter out that goes with `me`: not a case of the same
-    /// select, nor one of a select that was taken elsewhere.
-    #[inline]
-    pub(crate) fn pop_for(&mut self, me: Me<'_>) -> Popped<'_, T> {
-        let mut at = self.head;
-        while at != NONE {
-            let node = &self.nodes[at];
-            let next = node.next;
-            let parker = node.parker.as_ref().expect("who is in the list waits");
-            match me.take(parker, node.case) {
-                Both::Taken => {
-                    let parker = self.unlink(at);
-                    return Popped::Peer(parker, &mut self.nodes[at].value);
-                }
-                Both::Same => {}
-                Both::PeerGone => drop(self.unlink(at)),
-                Both::MeGone => return Popped::Gone,
-            }
-            at = next;
-        }
-        Popped::Empty
+        let parker = self.unlink(at);
+        Some((parker, &mut self.nodes[at].value))
     }
 
     /// What became of the waiter at `at`. Its place is free afterwards, unless
@@ -174,12 +133,6 @@ impl<T> Waiters<T> {
         self.nodes.get(self.head)?.value.as_ref()
     }
 
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.iter().filter(|n| n.parker.is_some()).count()
-    }
-
-    #[inline]
     fn unlink(&mut self, at: usize) -> Parker {
         let node = &mut self.nodes[at];
         let parker = node.parker.take();

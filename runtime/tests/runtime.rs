@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use wirepath_runtime::chan::{self, channel};
 use wirepath_runtime::{
-    Cancelled, JoinHandle, Next, Runtime, blocking, current_id, go, go_locked, now, num_procs,
-    sleep, steps, yield_now,
+    Cancelled, JoinHandle, Next, Runtime, SpawnError, blocking, current_id, go, goroutine, now,
+    num_procs, sleep, steps, yield_now,
 };
 
 fn runtime(procs: usize) -> Runtime {
@@ -129,7 +129,7 @@ fn a_goroutine_with_its_own_thread_shares_it_with_nobody() {
         rt.run(|| {
             let (there, received) = channel(0);
             let (back, from_back) = channel(0);
-            let own = go_locked(move || {
+            let own = goroutine().own_thread().go(move || {
                 let me = std::thread::current().id();
                 for value in received.iter() {
                     assert_eq!(std::thread::current().id(), me);
@@ -181,12 +181,16 @@ fn threads_of_goroutines_that_ended_leave_room_for_others() {
         .unwrap();
     rt.run(|| {
         for i in 0..50 {
-            assert_eq!(go_locked(move || i).join().unwrap(), i);
+            assert_eq!(goroutine().own_thread().go(move || i).join().unwrap(), i);
         }
     })
     .unwrap();
     let waits = rt
-        .run(|| go_locked(|| sleep(Duration::from_secs(1000))))
+        .run(|| {
+            goroutine()
+                .own_thread()
+                .go(|| sleep(Duration::from_secs(1000)))
+        })
         .unwrap();
     let report = rt.shutdown(Duration::from_secs(10));
     assert_eq!((report.leaked, report.stuck_threads), (0, 0));
@@ -607,9 +611,14 @@ fn a_runtime_that_was_shut_down_says_so_to_who_starts_or_joins() {
     let held = Arc::new(());
     for _ in 0..10 {
         let kept = held.clone();
-        let late = handle.go(move || drop(kept)).join();
-        assert!(late.unwrap_err().is::<Cancelled>());
+        let late = handle.goroutine().try_go(move || drop(kept));
+        assert!(matches!(late, Err(SpawnError::ShutDown)));
     }
+    let kept = held.clone();
+    let plain = std::panic::AssertUnwindSafe(|| handle.go(move || drop(kept)));
+    let words = std::panic::catch_unwind(plain).unwrap_err();
+    let words = words.downcast_ref::<String>().unwrap();
+    assert!(words.starts_with("the runtime was shut down"), "{words}");
     assert_eq!(Arc::strong_count(&held), 1, "a closure was kept");
 }
 

@@ -13,7 +13,7 @@ use lab::{Lab, SERVER};
 use wirepath_runtime::chan::channel;
 use wirepath_runtime::net::{TcpListener, TcpStream};
 use wirepath_runtime::{
-    Builder, MetricValue, Next, Runtime, blocking, go, go_named, sleep, yield_now,
+    Builder, MetricValue, Next, Runtime, blocking, go, go_named, goroutine, sleep, yield_now,
 };
 
 #[track_caller]
@@ -88,7 +88,7 @@ fn a_dump_tells_state_thread_name_and_creator() {
         main.id()
     );
     assert!(
-        about(&dump, "waits").unwrap().ends_with(&created),
+        about(&dump, "waits").unwrap().contains(&created),
         "{created} in\n{dump}"
     );
     let first = format!("goroutine {} [join, bound to M", main.id());
@@ -478,4 +478,26 @@ fn who_waits_for_the_network_shows_the_connection() {
             queue.is_some_and(|n| n.parse::<usize>().unwrap() > 0)
         })
     });
+}
+
+#[test]
+fn a_goroutine_with_a_thread_of_its_own_says_so_and_its_thread_ends() {
+    let rt = runtime(1);
+    let (send, receive) = channel::<()>(0);
+    let main = rt.go(move || {
+        goroutine()
+            .own_thread()
+            .go(move || receive.recv().is_err())
+            .join()
+            .unwrap()
+    });
+    let locked = "[chan receive, locked to thread M";
+    wait_until("the wait", || rt.dump(10).contains(locked));
+    let before = metric(&rt, "threads");
+    drop(send);
+    assert!(main.join().unwrap());
+    wait_until("the end of the thread", || {
+        metric(&rt, "threads") == before - 1
+    });
+    wait_until("the count", || metric(&rt, "goroutines_live") == 0);
 }

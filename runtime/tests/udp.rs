@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Lab, SERVER};
+use lab::{Lab, SERVER, wait_until};
 use wirepath_runtime::chan::channel;
 use wirepath_runtime::net::{Network, UdpOptions, UdpSocket};
 use wirepath_runtime::{Next, Runtime, clock, go, steps};
@@ -381,4 +381,22 @@ fn outside_of_a_runtime_there_is_no_network() {
     let runtime = Runtime::builder().max_procs(1).build().unwrap();
     let bound = runtime.run(|| UdpSocket::bind_on(Network::Stack, any()).map(drop));
     assert_eq!(kind(bound.unwrap()), ErrorKind::NetworkDown);
+}
+
+#[test]
+fn a_dump_tells_what_a_receiver_waits_for() {
+    let lab = Lab::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = lab.server.go(move || {
+        let socket = UdpSocket::bind((SERVER, 0)).unwrap();
+        let peer: SocketAddr = "10.7.0.2:9".parse().unwrap();
+        socket.connect(peer).unwrap();
+        tell.send(socket.local_addr().unwrap()).unwrap();
+        let _ = socket.recv(&mut [0; 8]);
+    });
+    let local = told.recv().unwrap();
+    let want = format!("udp {local} -> 10.7.0.2:9, recv-q 0; to read");
+    wait_until(|| lab.server.dump(100).contains(&want));
+    drop(lab);
+    drop(server);
 }

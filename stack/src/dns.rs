@@ -238,7 +238,13 @@ impl Lookup {
         self.questions.iter().all(|q| q.outcome.is_some())
     }
 
-    /// Edges for a user who waits for the end.
+    /// The server that owes an answer.
+    pub(crate) fn asked(&self) -> Option<SocketAddr> {
+        let asked = self.questions.iter().find_map(|question| question.out);
+        asked.map(|(_, server)| server)
+    }
+
+    /// What a user who waits for the end would find now.
     pub(crate) fn readiness(&self) -> Ready {
         if self.is_done() {
             Ready::READ

@@ -251,6 +251,20 @@ pub enum SocketInfo {
         /// Connections whose handshake is under way.
         half_open: usize,
     },
+    /// One shard's part of a UDP socket.
+    Udp {
+        /// Its address; unspecified when it was bound so and is not connected.
+        local: SocketAddr,
+        /// The peer, once connected.
+        peer: Option<SocketAddr>,
+        /// Bytes that wait to be received.
+        recv_queue: usize,
+    },
+    /// A name lookup.
+    Lookup {
+        /// The name server that was asked last and has not answered.
+        server: Option<SocketAddr>,
+    },
 }
 
 /// Which side of a connection to shut down.

@@ -1,13 +1,14 @@
 //! A channel's operation as a case of a select.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::list::Node;
 use super::{Chan, Offer, Receiver, RecvError, SendError, Sender, Take, wake};
 use crate::claim::Me;
 use crate::model::Parker;
 use crate::select::{Case, Entered, Who};
-use crate::waiters::Settled;
 
 /// What a select can receive from: a [`Receiver`], a reference to one, or an
 /// `Option`, of which `None` is never ready, as a nil channel in Go.
@@ -80,8 +81,8 @@ through!(&R, &mut R, Box<R>, Arc<R>, Rc<R>);
 #[doc(hidden)]
 pub struct RecvCase<'a, T> {
     from: Option<&'a Receiver<T>>,
-    ticket: Option<usize>,
-    received: Option<Result<T, RecvError>>,
+    node: Node<T>,
+    received: Cell<Option<Result<T, RecvError>>>,
 }
 
 impl<'a, T> RecvCase<'a, T> {
@@ -89,19 +90,19 @@ impl<'a, T> RecvCase<'a, T> {
     pub fn new(from: &'a (impl ReceiveFrom<Item = T> + ?Sized)) -> RecvCase<'a, T> {
         RecvCase {
             from: from.receiver(),
-            ticket: None,
-            received: None,
+            node: Node::new(),
+            received: Cell::new(None),
         }
     }
 
     /// What was received, if this is the case that was taken.
     pub fn finish(self) -> Option<Result<T, RecvError>> {
-        self.received
+        self.received.into_inner()
     }
 
-    fn attempt(&mut self, chan: &Chan<T>, me: Me<'_>, parker: Option<&Parker>) -> Entered {
+    fn attempt(&self, chan: &Chan<T>, me: Me<'_>, parker: Option<&Parker>) -> Entered {
         let mut state = chan.lock();
-        self.received = Some(match state.take(me) {
+        self.received.set(Some(match state.take(me) {
             Take::Value(value, sender) => {
                 drop(state);
                 wake(sender);
@@ -111,22 +112,23 @@ impl<'a, T> RecvCase<'a, T> {
             Take::Gone => return Entered::Gone,
             Take::Empty => {
                 if let (Some(parker), Me::Case(_, case)) = (parker, me) {
-                    self.ticket = Some(state.receiving.push(parker.clone(), Some(case), None));
+                    self.node
+                        .enter(&mut state.receiving, parker.clone(), case, None);
                 }
                 return Entered::Waits;
             }
-        });
+        }));
         Entered::Done
     }
 }
 
 impl<T> Case for RecvCase<'_, T> {
-    fn poll(&mut self) -> bool {
+    fn poll(&self) -> bool {
         let Some(from) = self.from else { return false };
         matches!(self.attempt(&from.chan, Me::Plain, None), Entered::Done)
     }
 
-    fn enter(&mut self, Who(parker): Who<'_>, case: usize) -> Entered {
+    fn enter(&self, Who(parker): Who<'_>, case: usize) -> Entered {
         let Some(from) = self.from else {
             return Entered::Never;
         };
@@ -134,16 +136,13 @@ impl<T> Case for RecvCase<'_, T> {
         self.attempt(&from.chan, me, Some(parker))
     }
 
-    fn leave(&mut self, won: bool) {
-        let (Some(from), Some(ticket)) = (self.from, self.ticket.take()) else {
-            return;
-        };
-        let settled = from.chan.lock().receiving.settle(ticket, true);
-        if won {
-            self.received = Some(match settled {
-                Settled::Completed(Some(value)) => Ok(value),
-                _ => Err(RecvError),
-            });
+    fn leave(&self, won: bool) {
+        let Some(from) = self.from else { return };
+        if self.node.is_in() {
+            self.node.leave(&mut from.chan.lock().receiving);
+        }
+        if won && self.node.was_in() {
+            self.received.set(Some(self.node.take().ok_or(RecvError)));
         }
     }
 }
@@ -152,10 +151,10 @@ impl<T> Case for RecvCase<'_, T> {
 #[doc(hidden)]
 pub struct SendCase<'a, T> {
     to: Option<&'a Sender<T>>,
+    node: Node<T>,
     /// What is to be sent, while it is neither in the channel nor sent.
-    value: Option<T>,
-    ticket: Option<usize>,
-    sent: Option<Result<(), SendError<T>>>,
+    value: Cell<Option<T>>,
+    sent: Cell<Option<Result<(), SendError<T>>>>,
 }
 
 impl<'a, T> SendCase<'a, T> {
@@ -163,53 +162,55 @@ impl<'a, T> SendCase<'a, T> {
     pub fn new(to: &'a (impl SendTo<Item = T> + ?Sized), value: T) -> SendCase<'a, T> {
         SendCase {
             to: to.sender(),
-            value: Some(value),
-            ticket: None,
-            sent: None,
+            node: Node::new(),
+            value: Cell::new(Some(value)),
+            sent: Cell::new(None),
         }
     }
 
     /// How the send ended, if this is the case that was taken. The value of
     /// another case is dropped.
     pub fn finish(self) -> Option<Result<(), SendError<T>>> {
-        self.sent
+        self.sent.into_inner()
     }
 
-    fn attempt(&mut self, chan: &Chan<T>, me: Me<'_>, parker: Option<&Parker>) -> Entered {
+    fn attempt(&self, chan: &Chan<T>, me: Me<'_>, parker: Option<&Parker>) -> Entered {
         let value = self.value.take().expect("it was not sent yet");
         let mut state = chan.lock();
-        self.sent = Some(match state.offer(chan.capacity, value, me) {
-            Offer::Taken(receiver) => {
-                drop(state);
-                wake(receiver);
-                Ok(())
-            }
-            Offer::Closed(value) => Err(SendError(value)),
-            Offer::Gone(value) => {
-                self.value = Some(value);
-                return Entered::Gone;
-            }
-            Offer::Full(value) => {
-                if let (Some(parker), Me::Case(_, case)) = (parker, me) {
-                    let ticket = state.sending.push(parker.clone(), Some(case), Some(value));
-                    self.ticket = Some(ticket);
-                } else {
-                    self.value = Some(value);
+        self.sent
+            .set(Some(match state.offer(chan.capacity, value, me) {
+                Offer::Taken(receiver) => {
+                    drop(state);
+                    wake(receiver);
+                    Ok(())
                 }
-                return Entered::Waits;
-            }
-        });
+                Offer::Closed(value) => Err(SendError(value)),
+                Offer::Gone(value) => {
+                    self.value.set(Some(value));
+                    return Entered::Gone;
+                }
+                Offer::Full(value) => {
+                    if let (Some(parker), Me::Case(_, case)) = (parker, me) {
+                        let value = Some(value);
+                        self.node
+                            .enter(&mut state.sending, parker.clone(), case, value);
+                    } else {
+                        self.value.set(Some(value));
+                    }
+                    return Entered::Waits;
+                }
+            }));
         Entered::Done
     }
 }
 
 impl<T> Case for SendCase<'_, T> {
-    fn poll(&mut self) -> bool {
+    fn poll(&self) -> bool {
         let Some(to) = self.to else { return false };
         matches!(self.attempt(&to.chan, Me::Plain, None), Entered::Done)
     }
 
-    fn enter(&mut self, Who(parker): Who<'_>, case: usize) -> Entered {
+    fn enter(&self, Who(parker): Who<'_>, case: usize) -> Entered {
         let Some(to) = self.to else {
             return Entered::Never;
         };
@@ -217,18 +218,20 @@ impl<T> Case for SendCase<'_, T> {
         self.attempt(&to.chan, me, Some(parker))
     }
 
-    fn leave(&mut self, won: bool) {
-        let (Some(to), Some(ticket)) = (self.to, self.ticket.take()) else {
+    fn leave(&self, won: bool) {
+        let Some(to) = self.to else { return };
+        if self.node.is_in() {
+            self.node.leave(&mut to.chan.lock().sending);
+        }
+        if !self.node.was_in() {
             return;
-        };
-        let settled = to.chan.lock().sending.settle(ticket, true);
-        let (Settled::Completed(value) | Settled::Withdrawn(value)) = settled else {
-            unreachable!("it does not wait on");
-        };
+        }
+        let value = self.node.take();
         if won {
-            self.sent = Some(value.map_or(Ok(()), |value| Err(SendError(value))));
+            self.sent
+                .set(Some(value.map_or(Ok(()), |value| Err(SendError(value)))));
         } else {
-            self.value = value;
+            self.value.set(value);
         }
     }
 }

@@ -21,12 +21,15 @@ impl Shared {
     /// Starts a goroutine on a thread of its own.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// There is no thread to be had, or the runtime is in virtual time.
     pub(crate) fn start_on_own_thread(
         self: &Arc<Self>,
         birth: Birth,
         body: Box<dyn Body>,
     ) -> io::Result<Arc<G>> {
+        if self.simulation.is_some() {
+            return Err(io::Error::other("virtual time has one thread for all"));
+        }
         let m = {
             let mut idle = self.idle();
             let m = self.spawn_m(&mut idle, true)?;

@@ -72,7 +72,7 @@ impl Cond {
         guard: MutexGuard<'a, T>,
         deadline: Option<Nanos>,
     ) -> (MutexGuard<'a, T>, bool) {
-        let ticket = self.waiting.lock().push(Parker::current(), None, None);
+        let ticket = self.waiting.lock().push(Parker::current(), None);
         let mutex = guard.mutex();
         drop(guard);
         let signalled = self.settle(ticket, deadline);

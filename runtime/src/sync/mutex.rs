@@ -15,6 +15,7 @@
 //! Rejected: spinning before the wait, as Go does: the holder is often bound to
 //! the thread that would spin.
 
+#[cfg(not(loom))]
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
@@ -146,7 +147,7 @@ impl RawMutex {
         }
         let me = Parker::current();
         Some(match since {
-            None => waiting.push(me, None, Some(crate::time::now())),
+            None => waiting.push(me, Some(crate::time::now())),
             Some(_) => waiting.push_first(me, since),
         })
     }

@@ -141,7 +141,7 @@ impl RawRwLock {
                 )
             };
             if !free && marked().is_ok() {
-                return Some(waiting.of(role).push(Parker::current(), None, None));
+                return Some(waiting.of(role).push(Parker::current(), None));
             }
         }
     }

@@ -118,7 +118,7 @@ impl Semaphore {
             if state.take(weight) {
                 return true;
             }
-            state.waiting.push(Parker::current(), None, Some(weight))
+            state.waiting.push(Parker::current(), Some(weight))
         };
         loop {
             let woken = park(WaitReason::Semaphore, deadline);

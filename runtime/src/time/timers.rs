@@ -14,6 +14,7 @@ use wirepath_driver::Nanos;
 use super::now;
 use crate::chan::{ReceiveFrom, Receiver, Sender, channel};
 use crate::latch::Latch;
+use crate::model;
 use crate::park::Parker;
 use crate::sched::{self, Shared};
 use crate::timer::TimerTarget;
@@ -110,7 +111,7 @@ impl Core {
 
     /// Does what is to be done at `now`. Called under the plan's lock, so that
     /// who stops the timer afterwards finds it done, or not.
-    fn act(&self, now: Nanos) -> Option<Parker> {
+    fn act(&self, now: Nanos) -> Option<model::Parker> {
         match &self.action {
             Action::Send(times) => times.deliver(now),
             Action::Start(_) => None,
@@ -134,7 +135,7 @@ fn next_tick(when: Nanos, period: Duration, now: Nanos) -> Nanos {
 }
 
 impl TimerTarget for Core {
-    fn fire(self: Arc<Self>, now: Nanos, seq: u64, woken: &mut Vec<Parker>) {
+    fn fire(self: Arc<Self>, now: Nanos, seq: u64, _woken: &mut Vec<Parker>) {
         let mut plan = self.plan.lock();
         if plan.seq != seq {
             return;
@@ -142,13 +143,17 @@ impl TimerTarget for Core {
         plan.queued = None;
         let Some(when) = plan.when else { return };
         let due = when <= now;
+        let mut receiver = None;
         if due {
             plan.when = plan.period.map(|period| next_tick(when, period, now));
-            woken.extend(self.act(now));
+            receiver = self.act(now);
         }
         let next = plan.when;
         let added = next.and_then(|next| plan.cover(next));
         drop(plan);
+        if let Some(receiver) = receiver {
+            receiver.into_unparked();
+        }
         if let Some(next) = next {
             self.add_entry(next, added);
         }

@@ -319,15 +319,23 @@ impl Shard {
     }
 
     pub(crate) fn socket_info(&mut self, fd: Fd) -> Result<SocketInfo, Errno> {
-        if let Some(Entry::Listener(listener)) = self.slots.open(fd) {
-            return Ok(SocketInfo::Listener {
+        match self.slots.open(fd) {
+            Some(Entry::Listener(listener)) => Ok(SocketInfo::Listener {
                 local: listener.addr,
                 queued: listener.accept_queue.len(),
                 backlog: listener.options.backlog,
                 half_open: listener.half_open,
-            });
+            }),
+            Some(Entry::Udp(socket)) => Ok(SocketInfo::Udp {
+                local: socket.local_addr(),
+                peer: socket.peer(),
+                recv_queue: socket.queued(),
+            }),
+            Some(Entry::Lookup(lookup)) => Ok(SocketInfo::Lookup {
+                server: lookup.asked(),
+            }),
+            _ => self.flow_info(fd).map(SocketInfo::Flow),
         }
-        self.flow_info(fd).map(SocketInfo::Flow)
     }
 
     pub(crate) fn flow_info(&mut self, fd: Fd) -> Result<FlowInfo, Errno> {
