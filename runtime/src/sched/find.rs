@@ -160,7 +160,7 @@ impl Local {
     /// which is told of them, sleeps.
     fn poll_kernel(&self, p: &P, woken: &mut Vec<Parker>) {
         let netpoll = &self.shared.netpoll;
-        if netpoll.kernel.registered() > 0 && !self.shared.sleeper.is_slept_on() {
+        if netpoll.kernel.registered() > 0 && !self.shared.sleeper.vigil.is_kept() {
             count(&p.polls);
             netpoll.poll_kernel(self.shared.now(), woken);
         }

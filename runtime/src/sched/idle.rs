@@ -20,7 +20,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use wirepath_driver::Nanos;
@@ -389,16 +389,15 @@ impl Shared {
     /// The network's next event may have come nearer: wakes the poller if it
     /// would sleep past it.
     pub(super) fn events_moved(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeper.is_slept_on() {
-            self.sleeper.wake_before(self.next_event());
+        if self.sleeper.vigil.is_past_moved(|| self.next_event()) {
+            self.sleeper.wake();
         }
     }
 
     /// A shard was polled, which disarms it: arms it again if somebody sleeps
     /// on it.
     pub(super) fn rearm(&self, shard: usize) {
-        if self.sleeper.is_slept_on() && self.netpoll.arm(shard) {
+        if self.sleeper.vigil.rearm(|| self.netpoll.arm(shard)) {
             self.sleeper.wake();
         }
     }
@@ -580,16 +579,17 @@ impl Local {
 
     fn sleep_as_poller(&self) -> Order {
         let shared = &*self.shared;
-        let until = shared.next_due();
-        shared.sleeper.announce(until);
-        fence(Ordering::SeqCst);
-        let late = shared.next_due() < until || until <= shared.now();
-        if !late && !self.m.has_order() && !shared.arm_all() {
+        let until = shared.sleeper.vigil.begin(|| shared.next_due());
+        let until = until.filter(|until| *until > shared.now());
+        if let Some(until) = until
+            && !self.m.has_order()
+            && !shared.arm_all()
+        {
             let mut woken = self.woken.take();
             shared.sleeper.wait(&shared.netpoll, until, &mut woken);
             self.woken.set(woken);
         }
-        shared.sleeper.leave();
+        shared.sleeper.vigil.end();
         self.stop_polling()
     }
 

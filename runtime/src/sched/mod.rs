@@ -22,6 +22,8 @@ mod census;
 mod end;
 mod find;
 mod idle;
+#[cfg(all(test, loom))]
+mod idle_model;
 mod own_thread;
 mod recycle;
 pub(crate) mod registry;
@@ -33,6 +35,7 @@ mod sysmon;
 #[cfg(all(test, not(loom)))]
 mod tests;
 pub(crate) mod view;
+mod vigil;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -2,24 +2,23 @@
 //! wakes it, and until when.
 //!
 //! At most one M sleeps here; the order of steps that keeps a wake from being
-//! missed is told in [`super::idle`] and [`super::census`].
+//! missed is told in [`super::vigil`] and [`super::census`].
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use wirepath_driver::{Nanos, clock};
 
+use super::vigil::Vigil;
 use crate::netpoll::{EVENT, Netpoll, WAKEUP};
 use crate::park::Parker;
 
 /// What the poller sleeps on.
 pub(super) struct Sleeper {
     event: OwnedFd,
-    /// The poller sleeps until then; 0 when nobody sleeps here.
-    until: AtomicU64,
+    pub(super) vigil: Vigil,
 }
 
 impl Sleeper {
@@ -33,7 +32,7 @@ impl Sleeper {
         }
         Ok(Sleeper {
             event,
-            until: AtomicU64::new(0),
+            vigil: Vigil::new(),
         })
     }
 
@@ -42,25 +41,9 @@ impl Sleeper {
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// Whether the poller sleeps, or is about to.
-    pub(super) fn is_slept_on(&self) -> bool {
-        self.until.load(Ordering::SeqCst) != 0
-    }
-
-    /// The poller is about to sleep until `until`, and looks once more whether
-    /// it should after this.
-    pub(super) fn announce(&self, until: Nanos) {
-        self.until.store(until.0, Ordering::SeqCst);
-    }
-
-    /// The poller is awake.
-    pub(super) fn leave(&self) {
-        self.until.store(0, Ordering::SeqCst);
-    }
-
     /// Wakes the poller if it would sleep past `when`, a timer just added.
     pub(super) fn wake_before(&self, when: Nanos) {
-        if when.0 < self.until.load(Ordering::SeqCst) {
+        if self.vigil.is_past(when) {
             self.wake();
         }
     }

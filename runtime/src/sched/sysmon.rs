@@ -124,7 +124,7 @@ impl Shared {
     }
 
     fn poll_if_late(&self, now: Nanos) {
-        if self.all_idle() || self.sleeper.is_slept_on() {
+        if self.all_idle() || self.sleeper.vigil.is_kept() {
             return;
         }
         let mut woken = Vec::new();
