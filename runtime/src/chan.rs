@@ -198,7 +198,7 @@ impl<T> Chan<T> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn wait_to_send(
         &self,
         state: LatchGuard<'_, State<T>>,
@@ -230,7 +230,7 @@ impl<T> Chan<T> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn wait_to_receive(
         &self,
         state: LatchGuard<'_, State<T>>,

@@ -8,9 +8,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::Nanos;
 
-/// See the module.
+/// See the module. Starts at zero; the first M to take a P sets it.
+#[derive(Default)]
 pub(crate) struct Coarse(AtomicU32);
 
 fn seconds(now: Nanos) -> u32 {
@@ -18,10 +19,6 @@ fn seconds(now: Nanos) -> u32 {
 }
 
 impl Coarse {
-    pub(crate) fn new() -> Coarse {
-        Coarse(AtomicU32::new(seconds(clock::now())))
-    }
-
     /// Seconds since the start of the clock.
     pub(crate) fn seconds(&self) -> u32 {
         self.0.load(Ordering::Relaxed)

@@ -67,13 +67,18 @@ impl Scene {
         }
     }
 
-    /// `, bound to M2`, and whom it waits behind when it could run.
+    /// `, bound to M2`, and whom it waits behind when it could run; Go's `,
+    /// locked to thread` for one with a thread of its own.
     fn bound(&self, g: &G, phase: Phase) -> String {
         let home = g.home();
         if home == FREE || phase == Phase::Running {
             return String::new();
         }
-        let ahead = self.ms.get(home).and_then(|m| m.current);
+        let home_m = self.ms.get(home);
+        if home_m.is_some_and(|m| m.own) {
+            return format!(", locked to thread M{home}");
+        }
+        let ahead = home_m.and_then(|m| m.current);
         match ahead.filter(|_| phase == Phase::Runnable) {
             Some(other) => format!(", bound to M{home} behind goroutine {other}"),
             None => format!(", bound to M{home}"),
@@ -101,13 +106,13 @@ impl Scene {
         if let Some(wait) = self.waits.get(&std::ptr::from_ref(g).addr()) {
             let _ = writeln!(text, "\t{}", shared.netpoll.describe(wait, &self.patience));
         }
+        let stack = g.stack_high_water();
+        if stack > 0 {
+            let _ = writeln!(text, "\t{} KiB of stack", stack / 1024);
+        }
         let _ = write!(text, "created at {}:{}", g.site.file(), g.site.line());
         if g.creator != 0 {
             let _ = write!(text, " by goroutine {}", g.creator);
-        }
-        let stack = g.stack_high_water();
-        if stack > 0 {
-            let _ = write!(text, ", {} KiB of stack", stack / 1024);
         }
         text.push('\n');
     }

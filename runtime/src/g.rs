@@ -49,6 +49,14 @@ pub(crate) trait Body: Send {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End);
 }
 
+/// What a goroutine is started with, beside what it does.
+pub(crate) struct Birth {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) stacks: Option<Arc<Stacks>>,
+    pub(crate) claimed: bool,
+}
+
 /// The body of a goroutine that ended before it was anywhere.
 pub(crate) struct Ended;
 
@@ -77,14 +85,6 @@ impl Body for Doomed {
     fn abandon(&mut self, why: Box<dyn std::any::Any + Send>, end: &End) {
         self.body.abandon(why, end);
     }
-}
-
-/// What a goroutine is started with, beside what it does.
-pub(crate) struct Birth {
-    pub(crate) name: Option<Arc<str>>,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) stacks: Option<Arc<Stacks>>,
-    pub(crate) claimed: bool,
 }
 
 /// A goroutine.
@@ -312,10 +312,10 @@ impl G {
         });
     }
 
-    /// Ends the goroutine, which has no stack for its next step.
+    /// Ends the goroutine without a stack of its own.
     ///
     /// # Safety
-    /// The caller is the M that runs this G, between steps.
+    /// As for [`G::doom`].
     pub(crate) unsafe fn abandon_body(&self, why: Box<dyn std::any::Any + Send>) {
         // SAFETY: as for run_body.
         if let Some(mut body) = unsafe { &mut *self.body.get() }.take() {
@@ -358,6 +358,7 @@ impl G {
     }
 
     /// Switches from the goroutine's stack to its M.
+    #[inline(always)]
     fn suspend(&self, out: Out) {
         let suspender = self.suspender.get();
         // SAFETY: called on this G's own stack (park and yield_now are), whose
@@ -381,6 +382,7 @@ impl G {
     }
 
     /// Waits on the goroutine's own stack.
+    #[inline(always)]
     pub(crate) fn park(self: &Arc<G>, reason: WaitReason, deadline: Option<Nanos>) -> Wake {
         let told = self.take_told();
         if told.has(Mark::TOKEN) {
@@ -414,6 +416,7 @@ impl G {
     }
 
     /// Lets others run.
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         self.suspend(Out::Yield);
     }

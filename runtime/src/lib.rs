@@ -34,6 +34,13 @@
 //! `g`, `m`, `p`: the three actors. `sched`: how they find each other. `coro`:
 //! switching stacks, and the stacks. `park`: waiting. `netpoll`: waiting for
 //! the network. `timer`: waiting for a time. `simulation`: virtual time.
+//!
+//! What goroutines work together with: [`chan`], [`mod@select`], [`sync`],
+//! [`context`], [`time`], [`group`], [`scope()`], [`local`]. Of these `latch`
+//! (the lock of their short sections), `chan/list` (waiting in one's own
+//! frame), `sync/guards` (the data under a lock) and `scope` (borrowing) have
+//! `unsafe`, each with its argument; `select`, with the word in `claim`, does
+//! without.
 
 #![deny(unsafe_code)]
 

@@ -272,7 +272,20 @@ pub(crate) fn current_g() -> Option<Arc<G>> {
     current().map(|g| Arc::clone(&g))
 }
 
+/// Lets others run before the goroutine that calls. False: it counts as its
+/// thread.
+#[inline(always)]
+pub(crate) fn yield_current() -> bool {
+    current().map(|g| g.yield_now()).is_some()
+}
+
 /// Parks the goroutine that calls. None: it counts as its thread.
+///
+/// This and what it calls up to the switch is inlined into what waits, and so
+/// is `execute` into the M's loop: after a switch the processor predicts every
+/// return wrongly, since its stack of return addresses is that of the other
+/// side, so each level of calls costs a misprediction.
+#[inline(always)]
 pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
     Some(current()?.park(reason, deadline))
 }
@@ -407,6 +420,10 @@ impl Local {
         self.blocking.set(blocking);
     }
 
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.blocking.get()
+    }
+
     fn take_fiber(&self, g: &G) -> std::io::Result<Fiber> {
         match &g.stacks {
             Some(stacks) => stacks.take(),
@@ -435,6 +452,7 @@ impl Local {
     }
 
     /// Runs a goroutine that came from a queue until it waits or ends.
+    #[inline(always)]
     pub(crate) fn execute(&self, g: Arc<G>) {
         let p = self.p().expect("goroutines run on a P");
         p.advance();
@@ -497,6 +515,7 @@ impl Local {
         self.finished(g);
     }
 
+    #[inline(always)]
     fn switch_to(&self, g: Arc<G>, mut fiber: Fiber) {
         loop {
             match fiber.resume(&g) {

@@ -71,14 +71,10 @@ fn sum(shared: &Shared, f: fn(&P) -> &AtomicU64) -> u64 {
         .sum()
 }
 
-/// M's and sysmon.
-fn threads(shared: &Shared) -> u64 {
-    shared.m_count() as u64 + 1
-}
-
 /// All metrics, in the order of their names.
 pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
-    let counts = shared.counts();
+    let view = shared.view();
+    let counts = shared.counts(&view);
     let latencies = Latencies::merge(shared.used_ps().iter().map(|p| &p.latencies));
     let now = |name, n| metric(name, false, Value::Uint64(n));
     let ever = |name, n| metric(name, true, Value::Uint64(n));
@@ -95,10 +91,13 @@ pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
             true,
             Value::Histogram(latencies),
         ),
-        now("/sched/threads/total:threads", threads(shared)),
+        now(
+            "/sched/threads/total:threads",
+            view.threads().count() as u64 + 1,
+        ),
         now(
             "/wirepath/sched/bound-waiting:goroutines",
-            shared.view().bound_waiting() as u64,
+            view.bound_waiting() as u64,
         ),
         ever(
             "/wirepath/sched/handoffs:events",
@@ -109,7 +108,7 @@ pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
         ever("/wirepath/sched/polls:events", sum(shared, |p| &p.polls)),
         now(
             "/wirepath/sched/spares-used:threads",
-            shared.view().spares_used as u64,
+            view.spares_used as u64,
         ),
         ever("/wirepath/sched/steals:events", sum(shared, |p| &p.steals)),
     ]
@@ -117,8 +116,8 @@ pub(crate) fn read(shared: &Shared) -> Vec<Metric> {
 
 /// Short names and numbers, for tables and `/debug/wirepath`.
 pub(crate) fn pairs(shared: &Shared) -> Vec<(&'static str, u64)> {
-    let counts = shared.counts();
     let view = shared.view();
+    let counts = shared.counts(&view);
     let latencies = Latencies::merge(shared.used_ps().iter().map(|p| &p.latencies));
     let micros = |part| (latencies.quantile(part).unwrap_or(0.0) * 1e6) as u64;
     vec![
@@ -133,7 +132,7 @@ pub(crate) fn pairs(shared: &Shared) -> Vec<(&'static str, u64)> {
         ("procs", view.procs as u64),
         ("procs_idle", view.idle_ps as u64),
         ("procs_spare_used", view.spares_used as u64),
-        ("threads", view.threads() as u64),
+        ("threads", view.threads().count() as u64),
         ("threads_idle", view.idle_ms as u64),
         ("threads_blocking", view.blocking() as u64),
         ("global_queue", view.global as u64),

@@ -37,6 +37,8 @@
 //! hand that to [`socket::Socket::retry`] for the blocking form and to
 //! [`socket::Socket::attempt`] for the `try_` form. Close it in `Drop`.
 
+#[cfg(any(feature = "futures-io", feature = "hyper"))]
+mod async_io;
 mod dial;
 mod fd;
 mod kernel;
@@ -50,6 +52,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use fd::PollFd;
+
 pub use listener::TcpListener;
 pub use lookup::{lookup_host, lookup_host_on};
 pub use socket::Network;

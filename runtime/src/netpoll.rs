@@ -25,7 +25,7 @@
 //! without asking again, which would cost a system call only to hear
 //! `WouldBlock`. But an end or an error behind those bytes was told already,
 //! perhaps together with them. Hence such an edge stays in the side
-//! ([`Side::ended`]): while it does, no wait sleeps; a call that says
+//! ([`side::Side`]): while it does, no wait sleeps; a call that says
 //! `WouldBlock` after all takes it away.
 //!
 //! # Lock order
@@ -36,6 +36,8 @@
 
 mod deadline;
 mod describe;
+mod side;
+mod sockets;
 mod source;
 mod table;
 #[cfg(test)]
@@ -44,7 +46,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::event::Timespec;
 use wirepath_driver::Nanos;
@@ -57,10 +59,11 @@ pub(crate) use crate::netpoll_epoll::{EVENT, EpollPoll, WAKEUP};
 use crate::netpoll_stack::StackPoll;
 use crate::park::{Parker, WaitReason, Wake, park};
 use crate::time::now;
-use crate::word::{Arm, WaitWord};
+use crate::word::Arm;
 
 use deadline::NEVER;
 pub(crate) use describe::{Patience, Waits};
+use side::Side;
 pub(crate) use source::{CallError, KernelFd, Source};
 use table::Slot;
 pub(crate) use table::Table;
@@ -259,47 +262,6 @@ pub(crate) struct WaitInner {
     pub(crate) dir: Dir,
 }
 
-/// One direction of a [`PollDesc`].
-struct Side {
-    word: WaitWord,
-    /// In nanoseconds; [`NEVER`] for none.
-    deadline: AtomicU64,
-    /// An end or an error was told, and no call has said `WouldBlock` since.
-    ended: AtomicBool,
-}
-
-impl Side {
-    fn new() -> Side {
-        Side {
-            word: WaitWord::new(),
-            deadline: AtomicU64::new(NEVER),
-            ended: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether there is a deadline that has passed. The clock is read only
-    /// when there is one.
-    fn expired(&self, now: impl FnOnce() -> Nanos) -> bool {
-        match self.deadline.load(Ordering::SeqCst) {
-            NEVER => false,
-            at => at <= now().0,
-        }
-    }
-
-    /// Runs `call`, and forgets an end that was told if it would block.
-    ///
-    /// It is forgotten before the call, and noted again after it: an end that
-    /// is told meanwhile is noted in either case.
-    fn noting_end<T>(&self, call: impl FnOnce() -> Result<T, CallError>) -> Result<T, CallError> {
-        let ended = self.ended.load(Ordering::SeqCst) && self.ended.swap(false, Ordering::SeqCst);
-        let result = call();
-        if ended && !result.as_ref().is_err_and(|e| e.is_would_block()) {
-            self.ended.store(true, Ordering::SeqCst);
-        }
-        result
-    }
-}
-
 /// What the runtime knows of one descriptor.
 pub(crate) struct PollDesc {
     pub(crate) source: Source,
@@ -348,13 +310,8 @@ impl PollDesc {
             if !ready.intersects(cause | Ready::HANGUP) {
                 continue;
             }
-            let side = self.side(dir);
-            // Before the word: who is woken, or finds the word empty later,
-            // sees it.
-            if ready.intersects(end | Ready::HANGUP) {
-                side.ended.store(true, Ordering::SeqCst);
-            }
-            if let Some(waiter) = side.word.notify() {
+            let ends = ready.intersects(end | Ready::HANGUP);
+            if let Some(waiter) = self.side(dir).notify(ends) {
                 if trace::enabled() {
                     self.trace_ready(&waiter);
                 }
@@ -377,19 +334,8 @@ impl PollDesc {
     /// waiter will be made ready, if it is not already. `Ready`: try again.
     /// `Busy`: somebody waits already.
     pub(crate) fn arm(&self, dir: Dir, waiter: Parker) -> Arm {
-        let side = self.side(dir);
-        let armed = side.word.arm(waiter);
-        // A close, an end or a deadline that came before the announcement found
-        // nobody to wake, so all are looked at again after it.
-        if armed == Arm::Armed
-            && (self.closing.load(Ordering::SeqCst)
-                || side.ended.load(Ordering::SeqCst)
-                || side.expired(now))
-            && let Some(waiter) = side.word.disarm()
-        {
-            waiter.unpark();
-        }
-        armed
+        let closing = || self.closing.load(Ordering::SeqCst);
+        self.side(dir).arm(waiter, closing)
     }
 
     /// Runs `call` until it does not block, parking in between.

@@ -74,6 +74,24 @@ impl Task {
         self.state.lock().expect("nothing panics under this lock")
     }
 
+    fn wake(&self) {
+        let waker = {
+            let mut state = self.lock();
+            state.armed = false;
+            state.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// What the asynchronous traits of a connection need.
+#[cfg_attr(
+    not(any(feature = "futures-io", feature = "hyper")),
+    allow(dead_code, reason = "there are none")
+)]
+impl Task {
     /// From now on `waker` is the one to be woken.
     pub(crate) fn watch(&self, waker: &Waker) {
         let mut state = self.lock();
@@ -95,17 +113,6 @@ impl Task {
     /// It was not published after all.
     pub(crate) fn disarm(&self) {
         self.lock().armed = false;
-    }
-
-    fn wake(&self) {
-        let waker = {
-            let mut state = self.lock();
-            state.armed = false;
-            state.waker.clone()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }
 
@@ -283,6 +290,7 @@ fn is_orphaned() -> bool {
 }
 
 /// Waits for the caller's token, until `deadline` at most.
+#[inline(always)]
 pub(crate) fn park(reason: WaitReason, deadline: Option<Nanos>) -> Wake {
     match m::park_current(reason, deadline) {
         Some(wake) => wake,

@@ -109,7 +109,7 @@ fn summary(text: &mut String, view: &View) {
          runqueue={}",
         view.procs,
         view.idle_ps,
-        view.threads() + 1,
+        view.threads().count() + 1,
         view.spinning,
         view.idle_ms,
         view.global,
@@ -134,7 +134,7 @@ fn details(text: &mut String, shared: &Shared, view: &View) {
             p_line(text, p, shared.ps[p.id].timers.len());
         }
     }
-    for m in &view.ms {
+    for m in view.threads() {
         m_line(text, m);
     }
     for g in &shared.first_live(MOST_GOROUTINES).0 {
@@ -158,7 +158,7 @@ fn p_line(text: &mut String, p: &PView, timers: usize) {
 fn m_line(text: &mut String, m: &MView) {
     let _ = writeln!(
         text,
-        "  M{}: p={} curg={} blocked={} blocking={} boundwaiting={} bound={} tid={}",
+        "  M{}: p={} curg={} blocked={} blocking={} boundwaiting={} bound={} locked={} tid={}",
         m.index,
         or_nil(m.p),
         or_nil(m.current),
@@ -166,6 +166,7 @@ fn m_line(text: &mut String, m: &MView) {
         m.status == Status::Blocking,
         m.ready,
         m.bound,
+        m.own,
         m.tid,
     );
 }

@@ -385,9 +385,8 @@ pub fn steps<S: Send + 'static>(
 
 /// Lets other goroutines run; on a plain thread, other threads.
 pub fn yield_now() {
-    match m::current_g() {
-        Some(g) => g.yield_now(),
-        None => std::thread::yield_now(),
+    if !m::yield_current() {
+        std::thread::yield_now();
     }
 }
 

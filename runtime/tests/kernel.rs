@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{Lab, SERVER};
-use wirepath_runtime::chan::channel;
+use wirepath_runtime::chan::{Receiver, Sender, channel};
 use wirepath_runtime::net::{ListenOptions, Network, PollFd, TcpListener, TcpStream};
-use wirepath_runtime::{Runtime, clock, go};
+use wirepath_runtime::{JoinHandle, Next, Runtime, clock, go, steps};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -220,53 +220,78 @@ fn sockets_of_std_are_taken_over() {
         .unwrap();
 }
 
-/// One that reads `kernel` in a step each, and ends a step after a short read
-/// without asking again.
+/// Reads what comes in a step each, and ends a step after a short read without
+/// asking again. After what ends with `!` it waits first until told to go on.
+fn read_in_steps(far: TcpStream, tell: Sender<Vec<u8>>, go_on: Receiver<()>) -> JoinHandle<()> {
+    steps(far, move |far| {
+        let mut buf = [0; 64];
+        match far.try_read(&mut buf) {
+            Ok(0) => {
+                tell.send(b"end".to_vec()).unwrap();
+                return Next::Done;
+            }
+            Ok(n) => {
+                assert!(n < buf.len());
+                tell.send(buf[..n].to_vec()).unwrap();
+                if buf[..n].ends_with(b"!") {
+                    go_on.recv().unwrap();
+                }
+            }
+            Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+        }
+        Next::Wait(far.readable())
+    })
+}
+
+/// The other end of [`read_in_steps`].
+fn write_for_steps(mut near: TcpStream, told: &Receiver<Vec<u8>>, go_on: &Sender<()>) {
+    for round in 0..50 {
+        let sent = format!("round {round}");
+        near.write_all(sent.as_bytes()).unwrap();
+        near.flush().unwrap();
+        assert_eq!(told.recv().unwrap(), sent.as_bytes());
+    }
+    near.write_all(b"stop!").unwrap();
+    near.flush().unwrap();
+    assert_eq!(told.recv().unwrap(), b"stop!");
+    // These come between the read and the wait.
+    near.write_all(b"last").unwrap();
+    near.shutdown(Shutdown::Write).unwrap();
+    go_on.send(()).unwrap();
+    assert_eq!(told.recv().unwrap(), b"last");
+    assert_eq!(told.recv().unwrap(), b"end");
+}
+
 #[test]
 fn a_short_read_may_end_a_step_and_loses_nothing() {
-    let runtime = runtime();
-    let (tell, told) = channel(64);
-    runtime
-        .run(move || {
-            let (mut near, far) = pair();
-            let (wrote, go_on) = channel(1);
-            let reader = wirepath_runtime::steps(far, move |far| {
-                let mut buf = [0; 64];
-                match far.try_read(&mut buf) {
-                    Ok(0) => {
-                        tell.send(b"end".to_vec()).unwrap();
-                        wirepath_runtime::Next::Done
-                    }
-                    Ok(n) => {
-                        assert!(n < buf.len());
-                        tell.send(buf[..n].to_vec()).unwrap();
-                        if buf[..n].ends_with(b"!") {
-                            // What follows comes between the read and the wait.
-                            let () = go_on.recv().unwrap();
-                        }
-                        wirepath_runtime::Next::Wait(far.readable())
-                    }
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        wirepath_runtime::Next::Wait(far.readable())
-                    }
-                    Err(e) => panic!("{e}"),
-                }
-            });
-            for round in 0..50 {
-                let sent = format!("round {round}");
-                near.write_all(sent.as_bytes()).unwrap();
-                assert_eq!(told.recv().unwrap(), sent.as_bytes());
-            }
-            near.write_all(b"stop!").unwrap();
-            assert_eq!(told.recv().unwrap(), b"stop!");
-            near.write_all(b"last").unwrap();
-            near.shutdown(Shutdown::Write).unwrap();
-            wrote.send(()).unwrap();
-            assert_eq!(told.recv().unwrap(), b"last");
-            assert_eq!(told.recv().unwrap(), b"end");
+    runtime()
+        .run(|| {
+            let (near, far) = pair();
+            let ((tell, told), (wrote, go_on)) = (channel(64), channel(1));
+            let reader = read_in_steps(far, tell, go_on);
+            write_for_steps(near, &told, &wrote);
             reader.join().unwrap();
         })
         .unwrap();
+}
+
+#[test]
+fn a_short_read_on_the_stack_loses_nothing_either() {
+    let lab = Lab::new();
+    let ((tell, told), (wrote, go_on)) = (channel(64), channel(1));
+    let (ready, at) = channel::<SocketAddr>(1);
+    let server = lab.server.go(move || {
+        let listener = TcpListener::bind((SERVER, 0)).unwrap();
+        ready.send(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        read_in_steps(far, tell, go_on).join().unwrap();
+    });
+    let client = lab.client.go(move || {
+        let near = TcpStream::connect(at.recv().unwrap()).unwrap();
+        write_for_steps(near, &told, &wrote);
+    });
+    client.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
@@ -507,4 +532,13 @@ fn a_connect_that_nobody_answers_gives_up() {
             assert!(given_up, "{} connections stood", more.len());
         })
         .unwrap();
+}
+
+#[test]
+fn in_virtual_time_there_is_no_kernel_to_wait_for() {
+    let runtime = Runtime::builder().virtual_time(1).build().unwrap();
+    let bound = runtime.run(|| TcpListener::bind(LOOPBACK)).unwrap();
+    let refused = bound.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(refused.to_string().contains("use a stack"), "{refused}");
 }

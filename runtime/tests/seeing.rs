@@ -13,7 +13,7 @@ use lab::{Lab, SERVER};
 use wirepath_runtime::chan::channel;
 use wirepath_runtime::net::{TcpListener, TcpStream};
 use wirepath_runtime::{
-    Builder, MetricValue, Next, Runtime, blocking, go, go_named, sleep, yield_now,
+    Builder, MetricValue, Next, Runtime, blocking, go, go_named, goroutine, sleep, yield_now,
 };
 
 #[track_caller]
@@ -477,5 +477,50 @@ fn who_waits_for_the_network_shows_the_connection() {
                 .and_then(|rest| rest.strip_suffix("; to write"));
             queue.is_some_and(|n| n.parse::<usize>().unwrap() > 0)
         })
+    });
+}
+
+#[test]
+fn a_goroutine_with_a_thread_of_its_own_says_so_and_its_thread_ends() {
+    let rt = runtime(1);
+    let (send, receive) = channel::<()>(0);
+    let main = rt.go(move || {
+        goroutine()
+            .own_thread()
+            .go(move || receive.recv().is_err())
+            .join()
+            .unwrap()
+    });
+    let locked = "[chan receive, locked to thread M";
+    wait_until("the wait", || rt.dump(10).contains(locked));
+    let before = metric(&rt, "threads");
+    drop(send);
+    assert!(main.join().unwrap());
+    wait_until("the end of the thread", || {
+        metric(&rt, "threads") == before - 1
+    });
+    wait_until("the count", || metric(&rt, "goroutines_live") == 0);
+}
+
+#[test]
+fn who_waits_for_the_kernel_shows_the_socket() {
+    let rt = runtime(2);
+    let (ready, address) = channel(1);
+    rt.go(move || {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        ready.send(listener.local_addr().unwrap()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        go_named("reader", move || stream.read(&mut [0; 8]).map(|_| ()));
+        let _ = listener.accept();
+    });
+    let server = rt.go(move || address.recv().unwrap()).join().unwrap();
+    let client = std::net::TcpStream::connect(server).unwrap();
+    let peer = client.local_addr().unwrap();
+    let flow = format!("tcp {server} -> {peer} ESTABLISHED, recv-q 0, send-q 0; to read");
+    let listens = format!("tcp {server} LISTEN, accept-q 0; to accept");
+    wait_until("both waits", || {
+        let dump = rt.dump(10);
+        let reader = about(&dump, "reader").is_some_and(|part| part.contains(&flow));
+        reader && dump.contains(&listens) && dump.contains("\n\tkernel fd ")
     });
 }

@@ -300,6 +300,7 @@ pub(super) enum Ended<T> {
 }
 
 /// Waits at one side of a channel whose lock the caller has.
+#[inline(always)]
 pub(super) fn wait<T>(
     chan: &Chan<T>,
     mut state: LatchGuard<'_, State<T>>,

@@ -204,7 +204,7 @@ pub(super) fn peer_addr(fd: &KernelFd) -> Result<SocketAddr, CallError> {
 }
 
 /// An address as people write it: one of IPv4 on a socket of IPv6 as IPv4.
-pub(super) fn address(addr: Option<SocketAddrAny>) -> rustix::io::Result<SocketAddr> {
+pub(crate) fn address(addr: Option<SocketAddrAny>) -> rustix::io::Result<SocketAddr> {
     let addr = SocketAddr::try_from(addr.ok_or(Errno::NOTCONN)?)?;
     Ok(match addr.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),

@@ -29,6 +29,8 @@ use crate::time::now;
 /// for a call that waits at that moment.
 pub struct TcpStream {
     socket: Socket,
+    #[cfg(any(feature = "futures-io", feature = "hyper"))]
+    pub(super) tasks: super::async_io::Tasks,
 }
 
 /// What a connection is called in errors.
@@ -155,16 +157,24 @@ impl TcpStream {
         &self.socket
     }
 
+    fn of(socket: Socket) -> TcpStream {
+        TcpStream {
+            socket,
+            #[cfg(any(feature = "futures-io", feature = "hyper"))]
+            tasks: super::async_io::Tasks::default(),
+        }
+    }
+
     /// Makes a stream of a connection of the stack.
     pub(super) fn of_stack(rt: Arc<Shared>, fd: Fd) -> io::Result<TcpStream> {
         let socket = Socket::of_stack(rt, &[fd], WHAT)?;
-        Ok(TcpStream { socket })
+        Ok(TcpStream::of(socket))
     }
 
     /// Makes a stream of a socket of the kernel, which does not block.
     pub(super) fn of_kernel(rt: Arc<Shared>, fd: OwnedFd) -> io::Result<TcpStream> {
         let socket = Socket::of_kernel(rt, fd, WHAT)?;
-        Ok(TcpStream { socket })
+        Ok(TcpStream::of(socket))
     }
 
     fn poll_read(&self, buf: &mut [u8], now: Nanos) -> Result<usize, CallError> {

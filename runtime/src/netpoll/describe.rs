@@ -14,7 +14,8 @@ use std::time::Duration;
 use wirepath_stack::Fd;
 use wirepath_stack::syscall::SocketInfo;
 
-use super::{Dir, Netpoll, PollDesc, Source};
+use super::sockets::{self, KernelSockets};
+use super::{Dir, KernelFd, Netpoll, PollDesc, Source};
 use crate::g::G;
 
 /// One direction of a descriptor, somebody's wait.
@@ -27,18 +28,25 @@ pub(crate) type Waits = HashMap<usize, Waited>;
 const NAPS: u32 = 100;
 const NAP: Duration = Duration::from_millis(1);
 
-/// What is left of a dump's patience with shards that are locked.
-pub(crate) struct Patience(Cell<u32>);
+/// What is left of a dump's patience with shards that are locked, and what it
+/// asked the kernel for once.
+pub(crate) struct Patience {
+    naps: Cell<u32>,
+    kernel: KernelSockets,
+}
 
 impl Patience {
     pub(crate) fn new() -> Patience {
-        Patience(Cell::new(NAPS))
+        Patience {
+            naps: Cell::new(NAPS),
+            kernel: KernelSockets::default(),
+        }
     }
 
     /// Waits a little. False: no more.
     fn nap(&self) -> bool {
-        let left = self.0.get();
-        self.0.set(left.saturating_sub(1));
+        let left = self.naps.get();
+        self.naps.set(left.saturating_sub(1));
         if left > 0 {
             std::thread::sleep(NAP);
         }
@@ -66,20 +74,25 @@ impl Netpoll {
     }
 
     /// `fd 7: tcp 10.0.0.2:8080 -> 10.0.0.1:40404 ESTABLISHED, recv-q 0, send-q
-    /// 0; to read`.
+    /// 0; to read`, `kernel fd 9: tcp 127.0.0.1:8080 LISTEN, accept-q 0; to
+    /// accept`.
     pub(crate) fn describe(&self, (desc, dir): &Waited, patience: &Patience) -> String {
-        let what = match &desc.source {
-            Source::Kernel(fd) => format!("kernel fd {}: {}", fd.number(), desc.what),
+        let (what, accepts) = match &desc.source {
             Source::Stack { fd, .. } => match self.socket_info(*fd, patience) {
-                Some(info) => format!("fd {fd}: {}", describe_socket(&info)),
-                None => format!("fd {fd}: gone, or its shard is busy"),
+                Some(info) => describe_socket(&info),
+                None => ("gone, or its shard is busy".into(), false),
             },
+            Source::Kernel(fd) => describe_kernel(fd, patience),
         };
         let to = match dir {
-            Dir::Read if desc.what.ends_with("listener") => "accept",
+            Dir::Read if accepts => "accept",
             dir => dir.verb(),
         };
-        format!("{what}; to {to}")
+        let number = match &desc.source {
+            Source::Stack { fd, .. } => format!("fd {fd}"),
+            Source::Kernel(fd) => format!("kernel fd {}", fd.number()),
+        };
+        format!("{number}: {what}; to {to}")
     }
 
     /// What the stack knows of a descriptor, if its shard's lock can be had.
@@ -96,32 +109,85 @@ impl Netpoll {
     }
 }
 
-fn describe_socket(info: &SocketInfo) -> String {
+/// In words, and whether it accepts connections.
+fn describe_socket(info: &SocketInfo) -> (String, bool) {
     match info {
-        SocketInfo::Flow(flow) => format!(
-            "tcp {} -> {} {}, recv-q {}, send-q {}",
-            flow.local, flow.peer, flow.state, flow.recv_queue, flow.send_queue
-        ),
+        SocketInfo::Flow(flow) => {
+            let words = format!(
+                "tcp {} -> {} {}, recv-q {}, send-q {}",
+                flow.local, flow.peer, flow.state, flow.recv_queue, flow.send_queue
+            );
+            (words, false)
+        }
         SocketInfo::Listener {
             local,
             queued,
             backlog,
             half_open,
-        } => format!("tcp {local} LISTEN, accept-q {queued} of {backlog}, half-open {half_open}"),
+        } => {
+            let words = format!(
+                "tcp {local} LISTEN, accept-q {queued} of {backlog}, half-open {half_open}"
+            );
+            (words, true)
+        }
         SocketInfo::Udp {
             local,
             peer: None,
             recv_queue,
-        } => format!("udp {local}, recv-q {recv_queue}"),
+        } => (format!("udp {local}, recv-q {recv_queue}"), false),
         SocketInfo::Udp {
             local,
             peer: Some(peer),
             recv_queue,
-        } => format!("udp {local} -> {peer}, recv-q {recv_queue}"),
+        } => (format!("udp {local} -> {peer}, recv-q {recv_queue}"), false),
         SocketInfo::Lookup {
             server: Some(server),
-        } => format!("lookup, asking {server}"),
-        SocketInfo::Lookup { server: None } => "lookup, answered".into(),
-        _ => "a socket".into(),
+        } => (format!("lookup, asking {server}"), false),
+        SocketInfo::Lookup { server: None } => ("lookup, answered".into(), false),
+        _ => ("a socket".into(), false),
+    }
+}
+
+/// As [`describe_socket`]: addresses, state and queues of a socket; of anything
+/// else what `/proc` calls it, as `pipe:[4711]`.
+fn describe_kernel(fd: &KernelFd, patience: &Patience) -> (String, bool) {
+    // Its number is another's once it is closed, which `call` keeps off.
+    match fd.call(|_| Ok(sockets::link(fd.number()))) {
+        Ok(Some(link)) => patience.kernel.describe(&link),
+        _ => ("gone".into(), false),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_descriptors_are_described() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(at).unwrap();
+        let from = stream.local_addr().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let netpoll = Netpoll::new(None).unwrap();
+        let patience = Patience::new();
+        for (fd, want) in [
+            (
+                listener.into(),
+                format!(": tcp {at} LISTEN, accept-q 1; to accept"),
+            ),
+            (
+                stream.into(),
+                format!(": tcp {from} -> {at} ESTABLISHED, recv-q 0, send-q 0; to read"),
+            ),
+            (std::os::fd::OwnedFd::from(reader), ": pipe:[".to_owned()),
+        ] {
+            let desc = netpoll.open_kernel(fd, "the descriptor").unwrap();
+            let text = netpoll.describe(&(desc, Dir::Read), &patience);
+            assert!(
+                text.starts_with("kernel fd ") && text.contains(&want),
+                "{text}"
+            );
+        }
     }
 }

@@ -285,8 +285,8 @@ fn a_close_is_seen_by_who_comes_after_it() {
     let (_netpoll, desc) = open();
     assert!(desc.close());
     assert!(!desc.close());
-    // What is announced after the close is woken by itself.
-    assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Armed);
+    // Who announces itself after the close need not wait.
+    assert_eq!(desc.arm(Dir::Read, Parker::current()), Arm::Ready);
     assert!(desc.side(Dir::Read).word.disarm().is_none());
     let call = desc.retry(Dir::Read, |_| -> Result<(), Errno> {
         panic!("it is closed")

@@ -53,15 +53,12 @@ impl Shared {
     /// One more goroutine, with a stack from the first if `claims`.
     ///
     /// # Errors
-    /// There is no stack, or the limit is reached, or the runtime has ended.
+    /// There is no stack, or the limit is reached.
     pub(crate) fn admit(
         &self,
         stacks: Option<&Arc<Stacks>>,
         claims: bool,
     ) -> Result<(), SpawnError> {
-        if self.exiting() {
-            return Err(SpawnError::ShutDown);
-        }
         if let Some(limit) = &self.limit {
             limit.enter()?;
         }

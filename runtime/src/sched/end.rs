@@ -7,6 +7,7 @@ use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
 use super::state::{Mark, Phase};
+use crate::g::G;
 use crate::park::WaitReason;
 
 /// Goroutines that the report of a deadlock lists; more are counted.
@@ -146,16 +147,18 @@ impl Shared {
             return false;
         }
         self.reap_threads();
-        let waits = |g: &crate::g::G| {
-            g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
-        };
         // What costs least is asked first: with a million goroutines the last
         // look is the long one.
         self.live_count() > 0
             && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
-            && self.registry.all(waits)
+            && self.registry.all(waits_for_another)
             && self.all_idle()
     }
+}
+
+/// It waits, and not for a descriptor, which may become ready by itself.
+fn waits_for_another(g: &G) -> bool {
+    g.state.phase() == Phase::Parked && g.reason() != Some(WaitReason::IoWait)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -218,7 +221,7 @@ mod tests {
             std::io::Read::read(&mut reader, &mut [0; 8]).unwrap()
         });
         let start = clock::now();
-        let waits = |g: &std::sync::Arc<crate::g::G>| g.reason() == Some(WaitReason::IoWait);
+        let waits = |g: &std::sync::Arc<G>| g.reason() == Some(WaitReason::IoWait);
         while !(shared.all_idle() && shared.live().iter().all(waits)) {
             assert!(clock::now().since(start).as_secs() < 20);
             std::thread::yield_now();

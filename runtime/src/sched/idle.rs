@@ -662,8 +662,8 @@ impl Local {
 /// waiting: the P goes to another M meanwhile.
 ///
 /// Inside of `f` the caller counts as a plain thread; when the runtime was shut
-/// down meanwhile it stays one, and what waits after that fails at once. Goroutines that are
-/// bound to this thread wait until it returns. In virtual time `f` runs as any
+/// down meanwhile it stays one, and what waits after that fails at once.
+/// Goroutines that are bound to this thread wait until it returns. In virtual time `f` runs as any
 /// other code of the goroutine: the clock stands meanwhile, and a wait parks.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     if m::current_g().is_some() {
@@ -687,8 +687,9 @@ pub(crate) fn without_p<T>(f: impl FnOnce() -> T) -> T {
         }
     }
     let entered = m::with_local(|local| {
-        let gives_up =
-            |l: &&Local| l.is_executing() && l.p().is_some() && l.shared.simulation.is_none();
+        let gives_up = |l: &&Local| {
+            l.is_executing() && !l.is_blocking() && l.p().is_some() && l.shared.simulation.is_none()
+        };
         local.filter(gives_up).map(Local::enter_blocking).is_some()
     });
     let _leave = entered.then(|| Leave);

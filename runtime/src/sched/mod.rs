@@ -309,7 +309,7 @@ impl Shared {
             exited: Mutex::new(0),
             exit_signal: Condvar::new(),
             sysmon: sysmon::Bell::default(),
-            coarse: Coarse::new(),
+            coarse: Coarse::default(),
             long_runs: LongRuns::default(),
             see: See::default(),
             simulation,

@@ -284,7 +284,9 @@ impl Local {
                 self.stop_spinning();
             }
             self.fire_timers(p, simulation.now());
-            if simulation.wants_poll() {
+            // What is drawn must not depend on how often an M looked in vain while
+            // a thread from outside was on its way.
+            if self.has_runnable(p) && simulation.wants_poll() {
                 self.flush();
                 self.poll(p);
             }
@@ -309,6 +311,10 @@ impl Local {
             }
             simulation.set_at_rest(false);
         }
+    }
+
+    fn has_runnable(&self, p: &P) -> bool {
+        !p.queue.is_empty() || !self.shared.global.is_empty() || self.has_bound()
     }
 
     /// One of the runnable goroutines: free ones, which all are in the global

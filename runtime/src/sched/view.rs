@@ -26,6 +26,8 @@ pub(crate) struct MView {
     pub(crate) current: Option<u64>,
     place: Place,
     pub(crate) status: Status,
+    /// It belongs to one goroutine (`go_locked`).
+    pub(crate) own: bool,
     /// Bound goroutines that are ready, and those that wait.
     pub(crate) ready: usize,
     pub(crate) bound: usize,
@@ -56,6 +58,7 @@ pub(crate) struct View {
     pub(crate) idle_ms: usize,
     /// Goroutines in the global queue.
     pub(crate) global: usize,
+    /// By index, those that are gone too.
     pub(crate) ms: Vec<MView>,
     /// The configured P's, and then the spare ones.
     pub(crate) ps: Vec<PView>,
@@ -74,13 +77,12 @@ pub(crate) struct Counts {
 }
 
 impl View {
-    /// Threads that run goroutines, or did.
-    pub(crate) fn threads(&self) -> usize {
-        let ms = self.ms.iter();
-        ms.filter(|m| m.status != Status::Gone).count()
+    /// M's whose threads have not ended.
+    pub(crate) fn threads(&self) -> impl Iterator<Item = &MView> {
+        self.ms.iter().filter(|m| m.status != Status::Gone)
     }
 
-    /// How the M's share of runnable goroutines comes to be waiting.
+    /// Bound goroutines that are ready.
     pub(crate) fn bound_waiting(&self) -> usize {
         self.ms.iter().map(|m| m.ready).sum()
     }
@@ -112,6 +114,7 @@ impl Shared {
             current: Some(m.current.load(Ordering::Relaxed)).filter(|g| *g != 0),
             place: m.place(),
             status: m.status(),
+            own: m.own,
             ready: m.bound_ready(),
             bound: m.bound.load(Ordering::Relaxed),
         };
@@ -163,8 +166,7 @@ impl Shared {
     }
 
     /// Goroutines by state, from counters: no goroutine is looked at.
-    pub(crate) fn counts(&self) -> Counts {
-        let view = self.view();
+    pub(crate) fn counts(&self, view: &View) -> Counts {
         let live = self.live_count();
         let running = view.running() as u64;
         let runnable = view.runnable() as u64;

@@ -149,10 +149,28 @@ impl Goroutine {
         }
     }
 
-    /// Starts it to run `f`, as [`crate::go`] does.
+    fn try_start<T>(
+        self,
+        site: &'static Location<'static>,
+        claimed: bool,
+        body: impl Body + 'static,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        let ended = |shared: &Arc<Shared>| shared.has_exited();
+        let has_ended = match &self.shared {
+            Some(shared) => ended(shared),
+            None => sched::with_runtime(|shared| shared.is_some_and(ended)),
+        };
+        if has_ended {
+            return Err(SpawnError::ShutDown);
+        }
+        self.start(site, claimed, body)
+    }
+
+    /// Starts it to run `f`, as [`crate::go`] does. After the runtime's end it
+    /// does not run, and its handle gives [`crate::Cancelled`].
     ///
     /// # Panics
-    /// Where [`Goroutine::try_go`] gives an error.
+    /// Where [`Goroutine::try_go`] gives another error than `ShutDown`.
     #[track_caller]
     pub fn go<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         started(self.start(Location::caller(), true, Once(Some(f))))
@@ -167,7 +185,7 @@ impl Goroutine {
         self,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        self.start(Location::caller(), true, Once(Some(f)))
+        self.try_start(Location::caller(), true, Once(Some(f)))
     }
 
     /// Starts it to run `step` until that is done, as [`crate::steps`] does. It
@@ -175,7 +193,7 @@ impl Goroutine {
     /// [`go`](Goroutine::go) alone.
     ///
     /// # Panics
-    /// Where [`Goroutine::try_steps`] gives an error.
+    /// Where [`Goroutine::try_steps`] gives another error than `ShutDown`.
     #[track_caller]
     pub fn steps<S: Send + 'static>(
         self,
@@ -197,6 +215,6 @@ impl Goroutine {
         state: S,
         step: impl FnMut(&mut S) -> Next + Send + 'static,
     ) -> Result<JoinHandle<()>, SpawnError> {
-        self.start(Location::caller(), false, Steps(Some((state, step))))
+        self.try_start(Location::caller(), false, Steps(Some((state, step))))
     }
 }

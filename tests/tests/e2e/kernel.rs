@@ -151,6 +151,22 @@ fn it_needs_no_rights() {
     assert_eq!(server.client().get("/").status, 200);
 }
 
+#[test]
+fn without_descriptors_it_accepts_later() {
+    // 64 are enough to start, and for some connections.
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64:64", "setpriv", "--pdeathsig", "KILL"]);
+    command.arg(bin::wirepath());
+    let mut server = Server::start(command, "127.0.0.1:0");
+    let clients: Vec<_> = (0..80).map(|_| server.client()).collect();
+    server.daemon.wait_for("accepting failed, trying again");
+    drop(clients);
+    assert_eq!(server.client().get("/").status, 200);
+    server.daemon.signal(Signal::TERM);
+    let (status, printed) = server.daemon.wait();
+    assert_eq!(status.code(), Some(0), "{printed}");
+}
+
 #[track_caller]
 fn refused(args: &[&str], culprit: &str) {
     let finished: Finished = process::run(wirepath().arg("serve").args(args));

@@ -20,6 +20,7 @@ macro_rules! lab {
 mod bad_frames;
 mod bodies;
 mod capture;
+mod client;
 mod connections;
 mod curl;
 mod deadlines;
