@@ -36,6 +36,7 @@
 #[cfg(test)]
 mod tests;
 
+#[cfg(not(loom))]
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use wirepath_driver::Nanos;
 
 use crate::chan::{RecvError, SendError};
 use crate::claim::GAVE_UP;
+#[cfg(not(loom))]
 use crate::m;
 use crate::model::{Parker, WaitReason, Wake, park};
 

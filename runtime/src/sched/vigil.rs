@@ -111,9 +111,20 @@ mod loom_tests {
         /// are some.
         fn arm(&self) -> bool {
             let _shard = self.lock.lock().unwrap();
-            self.armed.store(1, Ordering::Relaxed);
+            // A cable stores it. Loom would then let a sender's swap that came
+            // before be seen after, as if it were no one operation.
+            self.armed.swap(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             self.frames.load(Ordering::Relaxed) > 0
+        }
+
+        /// A peer puts a frame on the wire.
+        fn send(&self) {
+            self.frames.fetch_add(1, Ordering::AcqRel);
+            fence(Ordering::SeqCst);
+            if self.armed.load(Ordering::Relaxed) > 0 && self.armed.swap(0, Ordering::AcqRel) > 0 {
+                self.write();
+            }
         }
 
         /// `sleep_as_poller`, up to epoll: until when it sleeps there.
@@ -187,6 +198,20 @@ mod loom_tests {
     #[test]
     fn loom_vigil_a_poll_behind_its_back_leaves_the_shard_armed() {
         beside_a_sleep(Rig::poll);
+    }
+
+    #[test]
+    fn loom_vigil_a_poll_and_a_frame_behind_its_back() {
+        loom::model(|| {
+            let rig = Rig::new();
+            let (poller, peer) = (rig.clone(), rig.clone());
+            let poller = thread::spawn(move || poller.sleep());
+            let peer = thread::spawn(move || peer.send());
+            rig.poll();
+            peer.join().unwrap();
+            let slept = poller.join().unwrap();
+            rig.check(slept);
+        });
     }
 
     /// What the tests above are worth: the same with one step in the wrong
