@@ -47,6 +47,10 @@ build: ## Build the wirepath command, optimised
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p wirepath-runtime --all-targets --features $(FEATURES) -- -D warnings
+
+# The runtime's traits of other crates.
+FEATURES := futures-io,hyper
 
 # Every interleaving with at most so many preemptions; without a bound the
 # larger models take hours.
@@ -63,6 +67,7 @@ loom: ## Model-check the runtime's lock-free parts
 test: deps lint ## Install what tests need, lint, and run all tests
 	cargo build --workspace --all-targets
 	WIREPATH_REQUIRE_LAB=1 cargo test --workspace
+	cargo test -p wirepath-runtime --features $(FEATURES) --test async_io
 	$(MAKE) loom
 
 .PHONY: demo

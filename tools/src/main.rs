@@ -26,7 +26,7 @@ mod serve;
 mod signals;
 mod site;
 
-/// An HTTP server with no kernel socket under it, and the tools to watch it.
+/// An HTTP server on a TCP stack of its own, and the tools to watch it.
 #[derive(Parser)]
 #[command(name = "wirepath", version, about, max_term_width = 100)]
 struct Cli {
