@@ -1,7 +1,8 @@
 //! The server: accepting, and coming to an end.
 //!
-//! [`Server::serve`] accepts on the goroutine that calls it and gives each
-//! connection a goroutine of steps. [`Server::shutdown`], on another, closes
+//! [`Server::serve`] accepts on a goroutine of steps, so that a handler which
+//! keeps a thread does not keep new connections waiting, and gives each
+//! connection another. [`Server::shutdown`], on another, closes
 //! the listeners and what is idle, and waits for the rest.
 
 use std::io;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wirepath_runtime::net::{TcpListener, TcpStream};
-use wirepath_runtime::{Nanos, Next, now, sleep, steps};
+use wirepath_runtime::{Cancelled, Nanos, Next, now, sleep, steps};
 
 use crate::conn::{Connection, Outcome};
 use crate::handler::Handler;
@@ -21,6 +22,8 @@ use crate::service::{Config, Registration, Service};
 const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// The longest wait after a failure to accept. As in Go.
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Connections accepted in one step.
+const ACCEPT_BATCH: usize = 64;
 /// How often a shutdown looks whether connections became idle, at first.
 const FIRST_SHUTDOWN_PAUSE: Duration = Duration::from_millis(1);
 /// And at last.
@@ -155,6 +158,48 @@ impl Task {
     }
 }
 
+/// The accepting goroutine between steps.
+struct Accepting {
+    server: Server,
+    listener: Arc<TcpListener>,
+    /// The wait after the next failure.
+    pause: Duration,
+    /// What ended it.
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Accepting {
+    fn step(&mut self) -> Next {
+        for _ in 0..ACCEPT_BATCH {
+            match self.listener.try_accept() {
+                Ok((stream, peer)) => {
+                    self.pause = FIRST_ACCEPT_PAUSE;
+                    self.server.take_in(stream, peer);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return Next::Wait(self.listener.acceptable());
+                }
+                Err(e) => return self.failed(e),
+            }
+        }
+        Next::Yield
+    }
+
+    fn failed(&mut self, e: io::Error) -> Next {
+        if self.server.inner.service.is_draining() {
+            return Next::Done;
+        }
+        if may_pass(&e) {
+            let pause = self.pause;
+            tracing::warn!(?pause, "accepting failed, trying again: {e}");
+            self.pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+            return Next::Sleep(now() + pause);
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        Next::Done
+    }
+}
+
 impl Server {
     /// A server with safe limits, to be changed before it is built.
     pub fn builder(handler: impl Handler) -> ServerBuilder {
@@ -174,8 +219,8 @@ impl Server {
         listeners.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts connections and serves each on a goroutine of its own, until
-    /// the server is shut down or closed. A server may serve several
+    /// Accepts connections and serves each on a goroutine of its own; waits
+    /// until the server is shut down or closed. A server may serve several
     /// listeners, each on a goroutine.
     ///
     /// # Errors
@@ -188,28 +233,27 @@ impl Server {
             listener.close();
             return Err(ServeError::Closed);
         }
-        let ended = self.accept_all(&listener);
+        let failure = Arc::new(Mutex::new(None));
+        let accepting = Accepting {
+            server: self.clone(),
+            listener: listener.clone(),
+            pause: FIRST_ACCEPT_PAUSE,
+            failure: failure.clone(),
+        };
+        let ended = steps(accepting, Accepting::step).join();
         self.listeners().retain(|l| !Arc::ptr_eq(l, &listener));
-        ended
-    }
-
-    fn accept_all(&self, listener: &TcpListener) -> Result<(), ServeError> {
-        let mut pause = FIRST_ACCEPT_PAUSE;
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    pause = FIRST_ACCEPT_PAUSE;
-                    self.take_in(stream, peer);
-                }
-                Err(_) if self.inner.service.is_draining() => return Ok(()),
-                Err(e) if may_pass(&e) => {
-                    tracing::warn!(?pause, "accepting failed, trying again: {e}");
-                    sleep(pause);
-                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
-                }
-                Err(e) => return Err(ServeError::Accept(e)),
+        match ended {
+            Ok(()) => {}
+            Err(why) if why.is::<Cancelled>() => {
+                return Err(ServeError::Accept(io::Error::other(Cancelled)));
             }
+            Err(panic) => std::panic::resume_unwind(panic),
         }
+        let failure = failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        failure.map_or(Ok(()), |e| Err(ServeError::Accept(e)))
     }
 
     fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
