@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use wirepath_runtime::chan::channel;
-use wirepath_runtime::{Next, Runtime, WaitGroup, go, steps, yield_now};
+use wirepath_runtime::{Goroutine, Next, Runtime, WaitGroup, go, goroutine, steps, yield_now};
 
 const BATCH: u32 = 1000;
 const CAPACITY: usize = 128;
@@ -34,11 +34,12 @@ fn spawn(rounds: u32) {
     });
 }
 
-/// Hands a value back and forth over two unbuffered channels.
-fn ping_pong(rounds: u32) {
+/// Hands a value back and forth over two unbuffered channels, with a goroutine
+/// described by `with`.
+fn ping_pong(with: Goroutine, rounds: u32) {
     let (there, from_there) = channel(0);
     let (back, from_back) = channel(0);
-    go(move || {
+    with.go(move || {
         for value in from_there.iter() {
             if back.send(value).is_err() {
                 return;
@@ -126,13 +127,14 @@ fn main() {
     let name = std::env::args().nth(1).unwrap_or_default();
     let work: fn() = match name.as_str() {
         "spawn" => || spawn(1_000_000),
-        "ping-pong" => || ping_pong(1_000_000),
+        "ping-pong" => || ping_pong(goroutine(), 1_000_000),
+        "threads" => || ping_pong(goroutine().own_thread(), 20_000),
         "buffered" => || buffered(4_000_000),
         "yield" => || yields(2_000_000),
         "step" => || step(2_000_000),
         "wake" => || wake(1000),
         _ => {
-            eprintln!("usage: goroutines spawn|ping-pong|buffered|yield|step|wake");
+            eprintln!("usage: goroutines spawn|ping-pong|threads|buffered|yield|step|wake");
             std::process::exit(2);
         }
     };

@@ -38,10 +38,14 @@ func spawn(rounds int) {
 	})
 }
 
-// pingPong hands a value back and forth over two unbuffered channels.
-func pingPong(rounds int) {
+// pingPong hands a value back and forth over two unbuffered channels, with a
+// goroutine that may have a thread of its own.
+func pingPong(rounds int, locked bool) {
 	there, back := make(chan int), make(chan int)
 	go func() {
+		if locked {
+			runtime.LockOSThread()
+		}
 		for value := range there {
 			back <- value
 		}
@@ -110,13 +114,15 @@ func wake(rounds int) {
 
 func main() {
 	if len(os.Args) != 2 {
-		log.Fatal("usage: goroutines spawn|ping-pong|buffered|yield|wake")
+		log.Fatal("usage: goroutines spawn|ping-pong|threads|buffered|yield|wake")
 	}
 	switch os.Args[1] {
 	case "spawn":
 		spawn(1_000_000)
 	case "ping-pong":
-		pingPong(1_000_000)
+		pingPong(1_000_000, false)
+	case "threads":
+		pingPong(20_000, true)
 	case "buffered":
 		buffered(4_000_000)
 	case "yield":

@@ -22,12 +22,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, clock};
 
 use super::{Shared, Sizes};
 use crate::m::{self, Local, M, Order, Status};
 use crate::p::P;
+
+/// How long an M waits for an order before it sleeps: about what it takes to
+/// wake a thread.
+const LINGER: Duration = Duration::from_micros(20);
 
 /// Who and what is idle.
 pub(super) struct Idle {
@@ -499,6 +504,20 @@ impl Local {
         true
     }
 
+    /// Before it sleeps, an M with goroutines in the middle of their code waits
+    /// a little for an order, while others run who may ready one: goroutines
+    /// that are bound to two threads and hand something back and forth would
+    /// else pay for the waking of a thread each time.
+    pub(super) fn linger(&self) {
+        if self.m.bound.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let until = clock::now() + LINGER;
+        while !self.m.has_order() && !self.shared.all_idle() && clock::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+
     /// Gives the P up, if it still has one; `settle` puts the M where others
     /// find it. None: exit.
     pub(super) fn give_up<T>(&self, settle: impl FnOnce(&mut Idle) -> T) -> Option<T> {
@@ -550,10 +569,13 @@ impl Local {
         if shared.all_idle() && shared.netpoll.kernel.registered() == 0 {
             shared.check_deadlock();
         }
+        if !polls {
+            shared.events_moved();
+        }
+        self.linger();
         let order = if polls {
             Order::Poll
         } else {
-            shared.events_moved();
             self.m.wait_order()
         };
         self.obey(order)

@@ -71,6 +71,7 @@ impl Local {
             self.shared.want_p(&self.m);
         }
         self.leave_the_rest();
+        self.linger();
         self.obey(self.m.wait_order())
     }
 
