@@ -505,15 +505,17 @@ impl Local {
     }
 
     /// Before it sleeps, an M with goroutines in the middle of their code waits
-    /// a little for an order, while others run who may ready one: goroutines
-    /// that are bound to two threads and hand something back and forth would
-    /// else pay for the waking of a thread each time.
+    /// a little for an order, while others run who may ready one and there is a
+    /// P for it: goroutines that are bound to two threads and hand something
+    /// back and forth would else pay for the waking of a thread each time.
     pub(super) fn linger(&self) {
         if self.m.bound.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let shared = &self.shared;
+        let useful = || shared.census.idle() > 0 && !shared.all_idle();
         let until = clock::now() + LINGER;
-        while !self.m.has_order() && !self.shared.all_idle() && clock::now() < until {
+        while useful() && !self.m.has_order() && clock::now() < until {
             std::hint::spin_loop();
         }
     }
