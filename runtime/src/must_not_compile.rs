@@ -20,7 +20,7 @@
 //! ```
 //!
 //! The same through the other doors, [`crate::Runtime::run`],
-//! [`crate::Runtime::go`] and [`crate::Handle::go`]:
+//! [`crate::Handle::go`]:
 //! ```
 //! # use wirepath_runtime::Runtime; use std::sync::Arc;
 //! # fn f(rt: Runtime) {

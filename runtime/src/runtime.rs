@@ -1,7 +1,10 @@
 //! A runtime as its user holds it.
 
+mod handle;
+
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +13,16 @@ use std::time::Duration;
 use wirepath_driver::clock;
 use wirepath_stack::Stack;
 
-use crate::long_runs::LongRun;
-use crate::metrics::{self, Metric};
+use crate::metrics::pairs;
 use crate::net::Network;
 use crate::netpoll::Netpoll;
 use crate::sched::simulated::Simulation;
 use crate::sched::{self, Shared, Sizes};
 use crate::see::{MOST_SCHEDTRACE_MS, SCHEDTRACE_VAR, Wishes};
 use crate::simulation::Deadlock;
-use crate::{Goroutine, JoinHandle, Next, spawn};
+use crate::spawn;
+
+pub use handle::Handle;
 
 /// The environment variable that says how many P's there are.
 pub const MAX_PROCS_VAR: &str = "WIREPATH_MAXPROCS";
@@ -63,7 +67,7 @@ pub enum BuildError {
     Io(#[from] io::Error),
 }
 
-/// [`Runtime::set_max_procs`] was asked for a number that cannot be.
+/// [`Handle::set_max_procs`] was asked for a number that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this runtime can have from 1 to {limit} P's, not {asked}; build it with a higher procs_limit"
@@ -121,7 +125,7 @@ impl Builder {
         self
     }
 
-    /// Up to how many [`Runtime::set_max_procs`] may go later. Default: the
+    /// Up to how many [`Handle::set_max_procs`] may go later. Default: the
     /// cores of the machine, eight at least. Each costs about 5 KiB.
     #[must_use]
     pub fn procs_limit(mut self, n: usize) -> Builder {
@@ -223,7 +227,7 @@ impl Builder {
         let simulation = self.virtual_time.map(Simulation::new);
         let shared = Shared::new(sizes, self.netpoll()?, simulation)?;
         shared.see.set(wishes);
-        let runtime = Runtime { shared };
+        let runtime = Runtime(Handle { shared });
         runtime.shared.start_first()?;
         if runtime.shared.simulation.is_none() {
             runtime.shared.start_sysmon()?;
@@ -277,8 +281,16 @@ fn default_procs(var: Option<std::ffi::OsString>) -> Result<usize, BuildError> {
 }
 
 /// An M:N runtime. Dropping it shuts it down without waiting.
-pub struct Runtime {
-    shared: Arc<Shared>,
+///
+/// What can be done with a [`Handle`] can be done with it.
+pub struct Runtime(Handle);
+
+impl Deref for Runtime {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Runtime {
@@ -286,75 +298,6 @@ impl std::fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("procs", &self.shared.procs())
             .finish_non_exhaustive()
-    }
-}
-
-/// Starts goroutines in a runtime from anywhere; clones share it.
-#[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
-}
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    /// The runtime of the goroutine that calls; None outside of any.
-    pub fn current() -> Option<Handle> {
-        sched::current_runtime().map(|shared| Handle { shared })
-    }
-
-    /// As [`crate::go`].
-    #[track_caller]
-    pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        spawn::go_in(&self.shared, None, Location::caller(), f)
-    }
-
-    /// As [`crate::goroutine`].
-    pub fn goroutine(&self) -> Goroutine {
-        Goroutine::new(Some(self.shared.clone()))
-    }
-
-    /// Changes how many goroutines run at once, as Go's `runtime.GOMAXPROCS`,
-    /// without stopping anything: a P too many goes when the goroutine on it
-    /// comes back to the scheduler. Returns what it was. [`crate::num_procs`]
-    /// tells what it is.
-    ///
-    /// # Errors
-    /// A number beyond what the runtime was built for
-    /// ([`Builder::procs_limit`]), or 0.
-    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
-        let limit = match self.shared.simulation {
-            Some(_) => 1,
-            None => self.shared.ps.len() / 2,
-        };
-        if !(1..=limit).contains(&n) {
-            return Err(ProcsError { asked: n, limit });
-        }
-        Ok(self.shared.set_procs(n))
-    }
-
-    /// As [`Runtime::metrics`].
-    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        metrics::pairs(&self.shared)
-    }
-
-    /// As [`Runtime::read_metrics`].
-    pub fn read_metrics(&self) -> Vec<Metric> {
-        metrics::read(&self.shared)
-    }
-
-    /// As [`Runtime::long_runs`].
-    pub fn long_runs(&self) -> Vec<LongRun> {
-        self.shared.long_runs.list()
-    }
-
-    /// As [`Runtime::dump`].
-    pub fn dump(&self, most: usize) -> String {
-        crate::dump::dump(&self.shared, most)
     }
 }
 
@@ -368,7 +311,7 @@ pub struct ShutdownReport {
     /// Goroutines that did not end by the deadline. What is on their stacks is
     /// never dropped.
     pub leaked: usize,
-    /// The first hundred of them, as [`Runtime::dump`] lists them.
+    /// The first hundred of them, as [`Handle::dump`] lists them.
     pub leaked_goroutines: String,
     /// Threads that were still in a goroutine or in `blocking`.
     pub stuck_threads: usize,
@@ -407,71 +350,13 @@ impl Runtime {
         }
     }
 
-    /// As [`crate::go`], from any thread.
-    #[track_caller]
-    pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        spawn::go_in(&self.shared, None, Location::caller(), f)
-    }
-
-    /// As [`crate::steps`], from any thread.
-    #[track_caller]
-    pub fn steps<S: Send + 'static>(
-        &self,
-        state: S,
-        step: impl FnMut(&mut S) -> Next + Send + 'static,
-    ) -> JoinHandle<()> {
-        spawn::steps_in(&self.shared, None, Location::caller(), state, step)
-    }
-
-    /// As [`crate::goroutine`], from any thread.
-    pub fn goroutine(&self) -> Goroutine {
-        Goroutine::new(Some(self.shared.clone()))
-    }
-
     pub(crate) fn simulation(&self) -> Option<&Simulation> {
         self.shared.simulation.as_ref()
     }
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle {
-            shared: self.shared.clone(),
-        }
-    }
-
-    /// As [`Handle::set_max_procs`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn set_max_procs(&self, n: usize) -> Result<usize, ProcsError> {
-        self.handle().set_max_procs(n)
-    }
-
-    /// Short names and values of what the runtime counts, for tables.
-    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        metrics::pairs(&self.shared)
-    }
-
-    /// What the runtime counts, under the names of Go's `runtime/metrics` and
-    /// with its meanings.
-    pub fn read_metrics(&self) -> Vec<Metric> {
-        metrics::read(&self.shared)
-    }
-
-    /// The goroutines that kept their threads for more than 10 ms at a time, by
-    /// where they were started; the worst first, 64 at most.
-    pub fn long_runs(&self) -> Vec<LongRun> {
-        self.shared.long_runs.list()
-    }
-
-    /// The goroutines, by number, in the form of Go's dumps: `most` of them,
-    /// and how many more there are. Each with its state or what it waits for,
-    /// how many minutes, the thread that it is bound to, its name, the
-    /// connection that it waits for, and where it was started.
-    ///
-    /// May be called from any thread, also when the scheduler is stuck.
-    pub fn dump(&self, most: usize) -> String {
-        crate::dump::dump(&self.shared, most)
+        self.0.clone()
     }
 
     /// Ends the waits of all goroutines with `Cancelled`, waits until they and
@@ -516,7 +401,7 @@ impl Drop for Runtime {
 
 /// Metrics of the calling goroutine's runtime; none outside of one.
 pub fn metrics() -> Vec<(&'static str, u64)> {
-    sched::current_runtime().map_or_else(Vec::new, |shared| metrics::pairs(&shared))
+    sched::current_runtime().map_or_else(Vec::new, |shared| pairs(&shared))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -345,7 +345,7 @@ pub(crate) fn steps_in<S: Send + 'static>(
 /// panic ends the goroutine alone and is reported by its handle.
 ///
 /// # Panics
-/// Outside of a runtime (use [`crate::Runtime::go`] there), and where
+/// Outside of a runtime (use [`crate::Handle::go`] there), and where
 /// [`Goroutine::try_go`] gives an error: the caller panics, nothing else ends.
 #[track_caller]
 pub fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -372,7 +372,7 @@ pub fn go_named<T: Send + 'static>(
 /// that it keeps is `state`, and what `step` captured.
 ///
 /// # Panics
-/// Outside of a runtime (use [`crate::Runtime::steps`] there), and where
+/// Outside of a runtime (use [`crate::Handle::steps`] there), and where
 /// [`Goroutine::try_steps`] gives an error.
 #[track_caller]
 pub fn steps<S: Send + 'static>(

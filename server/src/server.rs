@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wirepath_runtime::net::{TcpListener, TcpStream};
-use wirepath_runtime::{Cancelled, Nanos, Next, now, sleep, steps};
+use wirepath_runtime::{Cancelled, Nanos, Next, goroutine, now, sleep, steps};
 
 use crate::conn::{Connection, Outcome};
 use crate::handler::Handler;
@@ -240,7 +240,10 @@ impl Server {
             pause: FIRST_ACCEPT_PAUSE,
             failure: failure.clone(),
         };
-        let ended = steps(accepting, Accepting::step).join();
+        let ended = goroutine()
+            .name("accept")
+            .steps(accepting, Accepting::step)
+            .join();
         self.listeners().retain(|l| !Arc::ptr_eq(l, &listener));
         match ended {
             Ok(()) => {}

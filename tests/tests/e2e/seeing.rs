@@ -31,14 +31,14 @@ fn a_dump_shows_who_waits_for_which_connection() {
     assert_eq!(reply.status, 200);
     let kind = reply.field("content-type").unwrap();
     assert!(kind.starts_with("text/plain"), "{kind}");
-    // The listener, the idle connection (bound to no thread between requests),
-    // and the one that asks. On a busy machine the first two take their time.
+    // The listener and the idle connection, both bound to no thread between
+    // steps, and the one that asks. On a busy machine the first two take their time.
     wait_until("all to be where they belong", || {
         let dump = curl(&lab, &[&url("/debug/goroutines")]).text();
         let listens = about(&dump, " LISTEN, accept-q 0 of ");
         let waits = about(&dump, "tcp 10.0.0.2:8080 -> 10.0.0.1:");
         let idle = "ESTABLISHED, recv-q 0, send-q 0; to read";
-        matches!(&listens[..], [one] if one.contains("[IO wait, bound to M"))
+        matches!(&listens[..], [one] if one.contains("[IO wait]: accept"))
             && matches!(&waits[..], [one] if one.contains("[IO wait]") && one.contains(idle))
             && about(&dump, "[running, M").len() == 1
     });
