@@ -9,15 +9,18 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What the tests call, as command:Debian package.
 TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
 	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils
+# What the C library under the feature `xdp` is built with.
+XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \
+	/usr/include/gelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
 	python3:python3 taskset:util-linux
 
-# Installs the packages of those commands in $(1) that are not there.
+# Installs the packages of those commands and files in $(1) that are not there.
 define install_missing
 missing=(); \
 for tool in $(1); do \
-	command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); \
+	command -v "$${tool%%:*}" >/dev/null || [ -f "$${tool%%:*}" ] || missing+=("$${tool##*:}"); \
 done; \
 if (( $${#missing[@]} )); then \
 	echo "installing $${missing[*]}"; \
@@ -32,12 +35,12 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: deps
-deps: ## Install what the tests call (apt-get)
-	@$(call install_missing,$(TEST_TOOLS))
+deps: ## Install what the tests and the feature xdp need (apt-get)
+	@$(call install_missing,$(TEST_TOOLS) $(XDP_TOOLS))
 
 .PHONY: deps-bench
 deps-bench: ## Install what the benchmarks call (apt-get)
-	@$(call install_missing,$(BENCH_TOOLS))
+	@$(call install_missing,$(BENCH_TOOLS) $(XDP_TOOLS))
 
 .PHONY: build
 build: ## Build the wirepath command, optimised
@@ -48,9 +51,12 @@ lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p wirepath-runtime --all-targets --features $(FEATURES) -- -D warnings
+	cargo clippy --workspace --all-targets --features $(XDP) -- -D warnings
 
 # The runtime's traits of other crates.
 FEATURES := futures-io,hyper
+# AF_XDP, in every crate that knows of it.
+XDP := wirepath-driver/xdp,wirepath-tools/xdp,wirepath-tests/xdp
 
 # Every interleaving with at most so many preemptions; without a bound the
 # larger models take hours.
@@ -65,8 +71,8 @@ loom: ## Model-check the runtime's lock-free parts
 # The end-to-end tests need root, or skip; here a skip is a failure.
 .PHONY: test
 test: deps lint ## Install what tests need, lint, and run all tests
-	cargo build --workspace --all-targets
-	WIREPATH_REQUIRE_LAB=1 cargo test --workspace
+	cargo build --workspace --all-targets --features $(XDP)
+	WIREPATH_REQUIRE_LAB=1 cargo test --workspace --features $(XDP)
 	cargo test -p wirepath-runtime --features $(FEATURES) --test async_io
 	$(MAKE) loom
 

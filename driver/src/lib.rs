@@ -20,6 +20,8 @@ pub mod region;
 mod ring;
 pub mod tap;
 pub mod trace;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use cable::{CableEnd, CableError, CableOptions, cable};
 pub use capture::{

@@ -58,6 +58,7 @@ fn build() -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(args)
+        .args(cfg!(feature = "xdp").then_some("--features=xdp"))
         .arg("--target-dir")
         .arg(target_dir())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

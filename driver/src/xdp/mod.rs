@@ -1,0 +1,1 @@
+//! AF_XDP: the rings of a real network card's queues, shared with the kernel.
