@@ -1,4 +1,4 @@
-//! `wirepath serve` on the TAP of a lab.
+//! `wirepath serve` on the device of a lab.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::http::{Client, Reply};
-use crate::lab::{Lab, TAP};
+use crate::lab::{Lab, SERVER_END};
 use crate::process::Daemon;
 use crate::{bin, lab};
 
@@ -54,7 +54,8 @@ impl<'lab> Serve<'lab> {
     #[track_caller]
     pub fn start(self) -> Server<'lab> {
         let mut command = command(self.lab);
-        command.args(["serve", "--tap", TAP]);
+        command.arg("serve");
+        command.args(self.lab.device().serve_args(SERVER_END));
         command.args(["--addr", "10.0.0.2/24", "--addr", "fd00::2/64"]);
         command.args(["--listen", ":8080"]);
         if self.capture {
@@ -70,9 +71,10 @@ impl<'lab> Serve<'lab> {
     }
 }
 
-/// The `wirepath` command, inside the lab, that dies with the test.
+/// The `wirepath` command where the lab has its server, that dies with the
+/// test.
 pub fn command(lab: &lab::Lab) -> Command {
-    let mut command = lab.net().command("setpriv");
+    let mut command = lab.server_net().command("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     command.arg(bin::wirepath()).current_dir(lab.dir());
     command

@@ -5,9 +5,15 @@ use wirepath_tests::frames::{
     seal_ipv4, tagged, tcp, udp,
 };
 use wirepath_tests::inject::Injector;
-use wirepath_tests::lab::TAP;
 use wirepath_tests::wait::wait_until;
 use wirepath_tests::{Lab, Serve, Server};
+
+on_every_device! {
+    each_kind_is_counted_by_its_cause,
+    a_right_syn_made_by_hand_is_answered,
+    a_frame_longer_than_the_servers_is_dropped,
+    noise_harms_nothing,
+}
 
 const US: [u8; 4] = [10, 0, 0, 1];
 const SERVER: [u8; 4] = [10, 0, 0, 2];
@@ -28,7 +34,7 @@ const fn v6(last: u8) -> [u8; 16] {
 fn plug_in(lab: &Lab, server: &Server<'_>) -> (Injector, Cable) {
     server.check_alive();
     server.connect(Server::V6).expect("the server accepts");
-    let injector = Injector::new(lab, TAP);
+    let injector = Injector::new(lab, lab.client_end());
     let cable = Cable {
         to: server_mac(lab),
         from: injector.mac(),
@@ -358,11 +364,9 @@ fn neighbors(cable: Cable) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
-#[test]
-fn each_kind_is_counted_by_its_cause() {
-    let lab = lab!("each_kind_is_counted_by_its_cause");
-    let server = Serve::new(&lab).start();
-    let (mut injector, cable) = plug_in(&lab, &server);
+fn each_kind_is_counted_by_its_cause(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let (mut injector, cable) = plug_in(lab, &server);
     for (cause, frames) in spoiled(cable) {
         for (n, frame) in frames.iter().enumerate() {
             let before = server.counter(cause);
@@ -375,12 +379,10 @@ fn each_kind_is_counted_by_its_cause() {
     server.check_alive();
 }
 
-#[test]
-fn a_right_syn_made_by_hand_is_answered() {
+fn a_right_syn_made_by_hand_is_answered(lab: &Lab) {
     // What makes the spoiled ones spoiled is what was done to this one.
-    let lab = lab!("a_right_syn_made_by_hand_is_answered");
-    let server = Serve::new(&lab).start();
-    let (mut injector, cable) = plug_in(&lab, &server);
+    let server = Serve::new(lab).start();
+    let (mut injector, cable) = plug_in(lab, &server);
     let before = server.counter("passive_opens");
     injector.send(&cable.ipv4(&syn()));
     injector.send(&cable.ipv6(&syn6()));
@@ -391,12 +393,10 @@ fn a_right_syn_made_by_hand_is_answered() {
     });
 }
 
-#[test]
-fn a_frame_longer_than_the_servers_is_dropped() {
-    let lab = lab!("a_frame_longer_than_the_servers_is_dropped");
-    let server = Serve::new(&lab).start();
+fn a_frame_longer_than_the_servers_is_dropped(lab: &Lab) {
+    let server = Serve::new(lab).start();
     lab.net().ip("link set wp0 mtu 9000");
-    let (mut injector, cable) = plug_in(&lab, &server);
+    let (mut injector, cable) = plug_in(lab, &server);
     let long = ipv4(US, SERVER, protocol::UDP, &udp(ends(4000), &[7; 4000]));
     let too_long = || server.counter("rx_bad_len") + server.counter("oversized");
     let before = too_long();
@@ -407,13 +407,11 @@ fn a_frame_longer_than_the_servers_is_dropped() {
     assert_eq!(too_long(), before + 10);
 }
 
-#[test]
-fn noise_harms_nothing() {
+fn noise_harms_nothing(lab: &Lab) {
     const ROUNDS: usize = 2000;
-    let lab = lab!("noise_harms_nothing");
-    let server = Serve::new(&lab).start();
+    let server = Serve::new(lab).start();
     let mut bystander = server.client();
-    let (mut injector, cable) = plug_in(&lab, &server);
+    let (mut injector, cable) = plug_in(lab, &server);
     let kinds: Vec<Vec<u8>> = [
         vec![cable.ipv4(&syn()), cable.ipv6(&syn6())],
         spoiled(cable)

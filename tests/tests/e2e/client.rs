@@ -12,7 +12,7 @@ use wirepath_runtime::net::{TcpStream, UdpSocket, lookup_host};
 use wirepath_runtime::{Runtime, Stack, sleep};
 use wirepath_stack::Config;
 use wirepath_tests::Lab;
-use wirepath_tests::lab::TAP;
+use wirepath_tests::lab::SERVER_END;
 
 const ANY: &str = "0.0.0.0:0";
 
@@ -21,7 +21,7 @@ const ANY: &str = "0.0.0.0:0";
 fn run(lab: &Lab, client: impl FnOnce() + Send + 'static) {
     lab.net().enter(|| {
         let greeter = greeter();
-        let tap = Tap::open(&TapOptions::new(TAP)).unwrap();
+        let tap = Tap::open(&TapOptions::new(SERVER_END)).unwrap();
         let addrs = ["10.0.0.2/24", "fd00::2/64"];
         let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
         let mut config = Config::new("02:00:00:00:00:02".parse().unwrap(), addrs.collect());

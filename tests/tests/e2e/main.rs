@@ -1,16 +1,49 @@
-//! End to end: `wirepath serve` on a TAP, the kernel as its client.
+//! End to end: `wirepath serve` on a device, a kernel as its client.
 //!
 //! One file for each theme. Each test has a lab, and a server, of its own;
 //! where the machine lacks the rights it skips, and says so (see
 //! [`wirepath_tests::Lab::new`]).
+//!
+//! What is true of a server on any device is written once, as a function of
+//! the lab, and named in its file's `on_every_device!`, which makes of it a
+//! test for each [`wirepath_tests::Device`]: `routes::tap::the_front_page`,
+//! `routes::xdp_native::the_front_page`, and so on. A function left out of the
+//! list is dead code, which the lints refuse.
 
-/// Sets up the lab of a test, named as the test is, or returns from the test.
+/// Makes a test for each device of functions that take a lab.
+macro_rules! on_every_device {
+    ($($test:ident),* $(,)?) => {
+        mod tap {
+            $(on_every_device!(@test Tap $test);)*
+        }
+        #[cfg(feature = "xdp")]
+        mod xdp_native {
+            $(on_every_device!(@test XdpNative $test);)*
+        }
+        #[cfg(feature = "xdp")]
+        mod xdp_generic {
+            $(on_every_device!(@test XdpGeneric $test);)*
+        }
+    };
+    (@test $device:ident $test:ident) => {
+        #[test]
+        fn $test() {
+            let device = wirepath_tests::Device::$device;
+            if let Some(lab) = wirepath_tests::Lab::new(device, stringify!($test)) {
+                super::$test(&lab);
+            }
+        }
+    };
+}
+
+/// Sets up the lab with a TAP of a test, named as the test is, or returns from
+/// the test.
 macro_rules! lab {
     ($name:literal) => {
         lab!(new $name)
     };
     ($constructor:ident $name:literal) => {
-        match wirepath_tests::Lab::$constructor($name) {
+        match wirepath_tests::Lab::$constructor(wirepath_tests::Device::Tap, $name) {
             Some(lab) => lab,
             None => return,
         }
