@@ -168,6 +168,29 @@ impl Lab {
         self.client.ip(&format!("link set {interface} up"));
     }
 
+    /// Sets the MTU of the cable.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    #[track_caller]
+    pub fn set_mtu(&self, mtu: u32) {
+        let set = |interface| format!("link set {interface} mtu {mtu}");
+        self.server_net().ip(&set(SERVER_END));
+        self.client.ip(&set(self.client_end()));
+    }
+
+    /// Gives the server's kernel the addresses of the server itself, which then
+    /// shares them.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    #[track_caller]
+    pub fn give_host_addresses(&self) {
+        let net = self.server_net();
+        net.ip(&format!("addr add 10.0.0.2/24 dev {SERVER_END}"));
+        net.ip(&format!("-6 addr add fd00::2/64 nodad dev {SERVER_END}"));
+    }
+
     /// What its server is put on.
     pub fn device(&self) -> Device {
         self.device

@@ -8,11 +8,14 @@
 //! the server is put on.
 
 pub mod bin;
+pub mod bpf;
 pub mod device;
+pub mod echo;
 pub mod frames;
 pub mod http;
 pub mod inject;
 pub mod lab;
+pub mod load;
 pub mod netns;
 pub mod nobody;
 pub mod pattern;

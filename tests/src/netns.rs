@@ -11,10 +11,12 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -105,17 +107,32 @@ impl Netns {
     /// Runs `f` on a thread of its own inside the namespace. A panic of `f`
     /// goes on in the caller.
     pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        use std::os::fd::AsFd;
         let result = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                        .expect("who may make a namespace may enter it");
+                    enter(&self.file);
                     f()
                 })
                 .join()
         });
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Starts a thread that stays inside the namespace. Whoever starts it sees
+    /// to its end: a namespace lives as long as a thread is in it.
+    ///
+    /// # Panics
+    /// If this process has no descriptor left.
+    #[track_caller]
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let file = self.file.try_clone().expect("a descriptor is free");
+        std::thread::spawn(move || {
+            enter(&file);
+            f()
+        })
     }
 
     /// A TCP connection from inside the namespace. Reading and writing give up
@@ -138,6 +155,12 @@ impl Drop for Netns {
     fn drop(&mut self) {
         remove(&self.name);
     }
+}
+
+/// Moves the calling thread into a namespace.
+fn enter(namespace: &File) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("who may make a namespace may enter it");
 }
 
 /// Removes the namespaces of test runs that were killed.

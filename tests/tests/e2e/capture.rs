@@ -13,7 +13,7 @@ on_every_device! {
 
 /// What tshark prints of the frames of a capture that `filter` lets through.
 #[track_caller]
-fn tshark(lab: &Lab, capture: &Path, filter: &str, field: &str) -> Vec<String> {
+pub fn tshark(lab: &Lab, capture: &Path, filter: &str, field: &str) -> Vec<String> {
     let file = capture.to_str().unwrap();
     let check = |protocol: &str| format!("{protocol}.check_checksum:TRUE");
     let [ip, tcp] = [check("ip"), check("tcp")];

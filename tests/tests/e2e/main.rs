@@ -14,22 +14,37 @@
 macro_rules! on_every_device {
     ($($test:ident),* $(,)?) => {
         mod tap {
-            $(on_every_device!(@test Tap $test);)*
+            $(on_device!(Tap, 1, $test);)*
         }
         #[cfg(feature = "xdp")]
+        on_xdp! { $($test),* }
+    };
+}
+
+/// Makes two tests, one for each mode of the filter program, of functions that
+/// take a lab, whose cable has one queue each way unless told otherwise.
+#[cfg(feature = "xdp")]
+macro_rules! on_xdp {
+    (queues $queues:literal: $($test:ident),* $(,)?) => {
         mod xdp_native {
-            $(on_every_device!(@test XdpNative $test);)*
+            $(on_device!(XdpNative, $queues, $test);)*
         }
-        #[cfg(feature = "xdp")]
         mod xdp_generic {
-            $(on_every_device!(@test XdpGeneric $test);)*
+            $(on_device!(XdpGeneric, $queues, $test);)*
         }
     };
-    (@test $device:ident $test:ident) => {
+    ($($test:ident),* $(,)?) => {
+        on_xdp! { queues 1: $($test),* }
+    };
+}
+
+macro_rules! on_device {
+    ($device:ident, $queues:literal, $test:ident) => {
         #[test]
         fn $test() {
             let device = wirepath_tests::Device::$device;
-            if let Some(lab) = wirepath_tests::Lab::new(device, stringify!($test)) {
+            if let Some(lab) = wirepath_tests::Lab::with_queues(device, stringify!($test), $queues)
+            {
                 super::$test(&lab);
             }
         }
@@ -68,3 +83,5 @@ mod seeing;
 mod shutdown;
 mod usage;
 mod vanishing;
+#[cfg(feature = "xdp")]
+mod xdp;
