@@ -104,6 +104,11 @@ impl Session {
         self.echoed.load(Ordering::Relaxed)
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_broken(&self) -> bool {
+        self.talker.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits until some more messages came back.
     ///
     /// # Panics
@@ -112,9 +117,7 @@ impl Session {
     pub fn check_goes_on(&self) {
         let want = self.echoed() + SOME;
         wait_until("a session with the kernel goes on", || {
-            let talker = self.talker.as_ref();
-            let broke = talker.is_some_and(JoinHandle::is_finished);
-            assert!(!broke, "the session with the kernel broke");
+            assert!(!self.is_broken(), "the session with the kernel broke");
             self.echoed() >= want
         });
     }

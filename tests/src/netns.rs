@@ -14,8 +14,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -29,8 +29,13 @@ const DIR: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Netns {
     name: String,
-    file: File,
+    inside: Inside,
 }
+
+/// A way into a namespace, for threads that outlive whoever holds a reference
+/// to its [`Netns`].
+#[derive(Clone, Debug)]
+pub struct Inside(Arc<File>);
 
 impl Netns {
     /// Makes a namespace with its loopback interface up.
@@ -51,7 +56,8 @@ impl Netns {
                 return Err(err);
             }
         };
-        let ns = Netns { name, file };
+        let inside = Inside(Arc::new(file));
+        let ns = Netns { name, inside };
         ns.try_ip("link set lo up")?;
         // Addresses are usable at once: nobody else is on these cables, so
         // looking for duplicates would only delay the test.
@@ -104,33 +110,25 @@ impl Netns {
         self.enter(|| std::fs::write(Path::new("/proc/sys").join(key), value))
     }
 
-    /// Runs `f` on a thread of its own inside the namespace. A panic of `f`
-    /// goes on in the caller.
+    /// A way in that may be kept.
+    pub fn inside(&self) -> Inside {
+        self.inside.clone()
+    }
+
+    /// As [`Inside::enter`].
     pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        let result = std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    enter(&self.file);
-                    f()
-                })
-                .join()
-        });
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.inside.enter(f)
     }
 
     /// Starts a thread that stays inside the namespace. Whoever starts it sees
     /// to its end: a namespace lives as long as a thread is in it.
-    ///
-    /// # Panics
-    /// If this process has no descriptor left.
-    #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let file = self.file.try_clone().expect("a descriptor is free");
+        let inside = self.inside();
         std::thread::spawn(move || {
-            enter(&file);
+            inside.move_in();
             f()
         })
     }
@@ -151,16 +149,32 @@ impl Netns {
     }
 }
 
+impl Inside {
+    /// Runs `f` on a thread of its own inside the namespace. A panic of `f`
+    /// goes on in the caller.
+    pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let result = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    self.move_in();
+                    f()
+                })
+                .join()
+        });
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Moves the calling thread there for good.
+    fn move_in(&self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("who may make a namespace may enter it");
+    }
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         remove(&self.name);
     }
-}
-
-/// Moves the calling thread into a namespace.
-fn enter(namespace: &File) {
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .expect("who may make a namespace may enter it");
 }
 
 /// Removes the namespaces of test runs that were killed.

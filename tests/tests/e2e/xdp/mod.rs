@@ -10,6 +10,7 @@ mod checksums;
 mod crash;
 mod cycles;
 mod frames;
+mod lab;
 mod link;
 mod queues;
 mod refusals;
