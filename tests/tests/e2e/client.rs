@@ -56,7 +56,10 @@ fn run(lab: &Lab, client: impl FnOnce(&Kernel) + Send + 'static) {
 fn queue(lab: &Lab) -> Box<dyn Queue> {
     match lab.device() {
         Device::Tap => Box::new(Tap::open(&TapOptions::new(SERVER_END)).unwrap()),
-        Device::XdpNative | Device::XdpGeneric => unreachable!(),
+        #[cfg(feature = "xdp")]
+        device => crate::xdp::queue(device),
+        #[cfg(not(feature = "xdp"))]
+        device => unreachable!("{device:?} is tested with the feature xdp"),
     }
 }
 

@@ -35,11 +35,14 @@ fn a_frame_of_the_mtu_goes_both_ways(lab: &Lab) {
 }
 
 fn an_mtu_beyond_the_frames_is_refused_with_its_mend(lab: &Lab) {
-    lab.set_mtu(LARGE_MTU);
-    let refused = Serve::new(lab).run();
-    assert!(!refused.status.success(), "{refused}");
-    for said in [SERVER_END, "3000", "--frame-len 4096", "ip link set", "mtu"] {
-        assert!(refused.stderr.contains(said), "{said}: {refused}");
+    for (mtu, args) in [(LARGE_MTU, &["--frame-len", "2048"][..]), (9000, &[])] {
+        lab.set_mtu(mtu);
+        let refused = Serve::new(lab).args(args).run();
+        assert!(!refused.status.success(), "{refused}");
+        let given = mtu.to_string();
+        for said in [SERVER_END, &given, "--frame-len 4096", "ip link set", "mtu"] {
+            assert!(refused.stderr.contains(said), "{said}: {refused}");
+        }
     }
     lab.set_mtu(1500);
     Serve::new(lab).start().check_alive();
@@ -48,7 +51,8 @@ fn an_mtu_beyond_the_frames_is_refused_with_its_mend(lab: &Lab) {
 fn frames_of_4_kib_carry_a_larger_mtu(lab: &Lab) {
     const LENGTH: u64 = 4 << 20;
     lab.set_mtu(LARGE_MTU);
-    let server = Serve::new(lab).args(&["--frame-len", "4096"]).start();
+    // Without --frame-len: it follows from the MTU.
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     let mut writer = client.socket().try_clone().unwrap();
     std::thread::scope(|scope| {
