@@ -6,6 +6,7 @@ All traffic stays between the namespaces made here, which are removed again.
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -65,6 +66,16 @@ def build_hyper():
     env = {**os.environ, "CARGO_TARGET_DIR": str(target)}
     run("cargo", "build", "--release", "--locked", cwd=REPO / "benches" / "hyper", env=env)
     return target / "release" / "hyper-hello"
+
+
+def build_c(name, libraries, shared=False):
+    """Builds the C program, or library, of that name and returns its path."""
+    source = REPO / "benches" / "c" / f"{name}.c"
+    program = OUT / (f"{name}.so" if shared else name)
+    how = ["-shared", "-fPIC"] if shared else []
+    links = [f"-l{library}" for library in libraries]
+    run("gcc", "-O2", "-Wall", "-Wextra", *how, "-o", program, source, *links)
+    return program
 
 
 def write_nginx():
@@ -232,6 +243,12 @@ class Server:
         return tuple(int(ticks) / TICKS_PER_SECOND for ticks in fields[11:13])
 
 
+def spread(values, form):
+    """The median, with the least and the most in brackets."""
+    middle = form.format(statistics.median(values))
+    return f"{middle} ({form.format(min(values))}–{form.format(max(values))})"
+
+
 def check_page(client):
     """Fails unless the server says what it ought to."""
     page = run(*client.command("curl", "-sS", "--max-time", "10", URL))
@@ -253,8 +270,9 @@ def idle_ticks():
     return int(Path("/proc/stat").read_text().split()[4])
 
 
-def busy_seconds(core):
-    """What a core has done since boot, for processes and in softirqs."""
+def busy_seconds(core=""):
+    """What a core, or all of them, have done since boot, for processes and in
+    softirqs."""
     label = f"cpu{core} "
     lines = Path("/proc/stat").read_text().splitlines()
     line = next(line for line in lines if line.startswith(label))
