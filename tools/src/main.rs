@@ -22,6 +22,7 @@ macro_rules! say {
 mod demo;
 mod device;
 mod failure;
+mod privileges;
 mod serve;
 mod signals;
 mod site;
@@ -41,8 +42,8 @@ struct Cli {
 enum Command {
     /// Follow one request from the ring to its handler and back; needs no root.
     Demo(demo::Options),
-    /// Serve HTTP on a TAP device.
-    Serve(serve::Options),
+    /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
+    Serve(Box<serve::Options>),
 }
 
 fn main() -> ExitCode {
