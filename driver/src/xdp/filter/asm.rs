@@ -295,3 +295,130 @@ impl Asm {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// The eight bytes of each instruction, as linux/bpf.h lays them out.
+    fn bytes(insns: &[Insn]) -> Vec<[u8; 8]> {
+        let one = |insn: &Insn| {
+            let (off, imm) = (insn.off.to_ne_bytes(), insn.imm.to_ne_bytes());
+            let [a, b, c, d] = imm;
+            [insn.code, insn.regs, off[0], off[1], a, b, c, d]
+        };
+        insns.iter().map(one).collect()
+    }
+
+    /// What `write` writes.
+    fn written(write: impl FnOnce(&mut Asm)) -> Vec<[u8; 8]> {
+        let mut asm = Asm::default();
+        write(&mut asm);
+        bytes(&asm.finish().unwrap())
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn instructions_are_encoded_as_the_kernel_reads_them() {
+        use Reg::{R0, R1, R2, R7};
+        // From the assembler of clang: llvm-mc -triple bpfel -show-encoding.
+        type Write = fn(&mut Asm);
+        let table: &[(Write, [u8; 8])] = &[
+            (|a| a.mov(R1, R7), [0xbf, 0x71, 0, 0, 0, 0, 0, 0]),
+            (|a| a.mov(R0, 2), [0xb7, 0x00, 0, 0, 2, 0, 0, 0]),
+            (|a| a.alu(Op::Add, R1, -1), [7, 1, 0, 0, 255, 255, 255, 255]),
+            (|a| a.alu(Op::Add, R7, R2), [0x0f, 0x27, 0, 0, 0, 0, 0, 0]),
+            (|a| a.alu(Op::Shl, R2, 2), [0x67, 0x02, 0, 0, 2, 0, 0, 0]),
+            (|a| a.alu(Op::Shr, R2, 4), [0x77, 0x02, 0, 0, 4, 0, 0, 0]),
+            (|a| a.alu(Op::And, R2, 15), [0x57, 0x02, 0, 0, 15, 0, 0, 0]),
+            (|a| a.be16(R2), [0xdc, 0x02, 0, 0, 16, 0, 0, 0]),
+            (
+                |a| a.load(Size::Byte, R2, R7, 9),
+                [0x71, 0x72, 9, 0, 0, 0, 0, 0],
+            ),
+            (
+                |a| a.load(Size::Half, R2, R7, -2),
+                [0x69, 0x72, 0xfe, 0xff, 0, 0, 0, 0],
+            ),
+            (
+                |a| a.load(Size::Word, R2, R7, 16),
+                [0x61, 0x72, 16, 0, 0, 0, 0, 0],
+            ),
+            (
+                |a| a.load(Size::Double, R2, R7, 24),
+                [0x79, 0x72, 24, 0, 0, 0, 0, 0],
+            ),
+            (
+                |a| a.store(Size::Double, R1, 8, R2),
+                [0x7b, 0x21, 8, 0, 0, 0, 0, 0],
+            ),
+            (
+                |a| a.call(Helper::RedirectMap),
+                [0x85, 0, 0, 0, 51, 0, 0, 0],
+            ),
+            (Asm::exit, [0x95, 0, 0, 0, 0, 0, 0, 0]),
+        ];
+        for (row, (write, want)) in table.iter().enumerate() {
+            assert_eq!(written(write), [*want], "row {row}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn wide_constants_and_maps_take_two_instructions() {
+        let constant = written(|a| a.constant(Reg::R1, 0x1122_3344_5566_7788));
+        let want = [
+            [0x18, 1, 0, 0, 0x88, 0x77, 0x66, 0x55],
+            [0, 0, 0, 0, 0x44, 0x33, 0x22, 0x11],
+        ];
+        assert_eq!(constant, want);
+        let stdin = std::io::stdin();
+        let fd = stdin.as_fd().as_raw_fd() as u8;
+        let map = written(|a| a.map(Reg::R1, stdin.as_fd()));
+        assert_eq!(map, [[0x18, 0x11, 0, 0, fd, 0, 0, 0], [0; 8]]);
+        let value = written(|a| a.map_value(Reg::R1, stdin.as_fd()));
+        assert_eq!(value, [[0x18, 0x21, 0, 0, fd, 0, 0, 0], [0; 8]]);
+    }
+
+    #[test]
+    fn jumps_count_from_the_next_instruction() {
+        let mut asm = Asm::default();
+        let (start, end) = (asm.label(), asm.label());
+        asm.place(start);
+        asm.jump_if(Cond::Eq, Reg::R2, 7, end);
+        asm.jump_if(Cond::Gt, Reg::R1, Reg::R8, end);
+        asm.jump_if_u32(Cond::Eq, Reg::R4, 0xffff_fff0, end);
+        asm.jump(start);
+        asm.place(end);
+        asm.exit();
+        let insns = asm.finish().unwrap();
+        let offs: Vec<_> = insns.iter().map(|insn| (insn.code, insn.off)).collect();
+        let want = [(0x15, 3), (0x2d, 2), (0x16, 1), (0x05, -4), (0x95, 0)];
+        assert_eq!(offs, want);
+        assert_eq!(insns[2].imm, -16);
+    }
+
+    #[test]
+    fn a_jump_that_cannot_reach_is_an_error() {
+        let mut nowhere = Asm::default();
+        let label = nowhere.label();
+        nowhere.exit();
+        nowhere.jump(label);
+        assert!(nowhere.is_used(label));
+        assert_eq!(nowhere.finish(), Err(Unreachable { at: 1 }));
+
+        for (between, reaches) in [(32767, true), (32768, false)] {
+            let mut far = Asm::default();
+            let label = far.label();
+            far.jump(label);
+            for _ in 0..between {
+                far.mov(Reg::R0, 0);
+            }
+            far.place(label);
+            far.exit();
+            assert_eq!(far.finish().is_ok(), reaches, "{between}");
+        }
+    }
+}

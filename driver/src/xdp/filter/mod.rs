@@ -1,5 +1,61 @@
 //! The XDP program that takes from a NIC's queues what is ours and leaves the
 //! rest to the kernel.
+//!
+//! [`Filter::load`] writes the program for one set of [`Rules`] and hands it to
+//! the kernel with bpf(2); [`Filter::attach`] puts it on an interface;
+//! [`Filter::set_socket`] says which AF_XDP socket takes a queue's frames. The
+//! device above calls these in this order, and drops the filter last.
+//!
+//! # The rule
+//!
+//! The first line that fits decides. «Ours» is an address of [`Rules::addrs`];
+//! «our port» is any port where there is no list. *own* is
+//! [`Deployment::Own`], *shared* [`Deployment::Shared`].
+//!
+//! | The frame | own | shared | counted as |
+//! |---|---|---|---|
+//! | has an 802.1Q or 802.1ad tag | kernel | kernel | `pass_vlan` |
+//! | ARP whose sender or target is ours | **us** | kernel | `redirect_arp`, `pass_address` |
+//! | other ARP for IPv4 on Ethernet | kernel | kernel | `pass_address` |
+//! | other ARP, or neither IPv4 nor IPv6 | kernel | kernel | `pass_ethertype` |
+//! | of a family in which we have no address | kernel | kernel | `pass_address` |
+//! | wrong version, or IPv4 header under 20 bytes | kernel | kernel | `pass_version` |
+//! | neighbour solicitation or advertisement, target ours | **us** | kernel | `redirect_ndp` |
+//! | destination not ours | kernel | kernel | `pass_address` |
+//! | a fragment other than the first | dropped | kernel | `drop_fragment`, `pass_fragment` |
+//! | a first fragment | as if whole | kernel | `pass_fragment` |
+//! | over 6 IPv6 extension headers, or a route not at its end | kernel | kernel | `pass_headers` |
+//! | ICMP, or ICMPv6 over IPv6 | **us** | kernel | `redirect_icmp`, `pass_protocol` |
+//! | TCP or UDP to our port | **us** | **us** | `redirect_tcp`, `redirect_udp` |
+//! | TCP or UDP to another port | kernel | kernel | `pass_port` |
+//! | another protocol, IPsec among them | kernel | kernel | `pass_protocol` |
+//!
+//! A frame that ends before what its line must read is the kernel's, as
+//! `pass_short`. What is ours on a queue without a socket goes to the kernel as
+//! `pass_no_socket`. So every frame is counted once, and the counters say what
+//! became of it.
+//!
+//! * A later fragment names no port. With an address of our own nobody else
+//!   could want it, and our stack puts no fragments together, so it is dropped
+//!   where that is cheapest; a shared address's fragments are the kernel's, all
+//!   of them, so that it can put together those of its own ports.
+//! * Lengths within the headers are not compared with the frame's, and no
+//!   checksum is looked at: the stack does that, and counts it.
+//! * A NIC that takes VLAN tags off (`ethtool -k`: rx-vlan-offload) does so
+//!   before the program runs, which then sees an untagged frame. On an interface
+//!   that carries tagged traffic for our addresses it must be switched off.
+//!
+//! # Rejected
+//!
+//! * libxdp's own program for AF_XDP takes every frame of the queue, SSH
+//!   included.
+//! * A program in C: the build, or the machine, would need clang and an ELF
+//!   loader for two hundred instructions. The price is that the verifier's log
+//!   speaks of instructions, so an error quotes its end.
+//! * Rules in maps, to change them at run time: nothing changes them, and what
+//!   is constant in the program cannot be changed under the server by anybody.
+//! * Copies of a frame for both us and the kernel (router advertisements, ARP
+//!   that everybody could learn from): XDP gives a frame to one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -11,10 +11,12 @@
 //! verifier insists on.
 //!
 //! Addresses are compared one after the other and ports by halving a sorted
-//! list of ranges, both as constants in the program: an address costs one
-//! comparison and 64 ports cost six. A hash map was rejected: each lookup is a
-//! call of more time than all of these comparisons together, and one would need
-//! three maps that somebody could change under the server.
+//! list of ranges, both as constants in the program: 64 ports cost six
+//! comparisons. The test `the_price_of_addresses_and_ports` prints what that
+//! takes; 64 addresses or 1,024 ports took under 10 ns more than one of each,
+//! the usual 8 addresses under 2 ns. Hash maps were rejected: each lookup is a
+//! call and a hash also for a single address, and they are three maps more that
+//! a privileged process could change under the server.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
