@@ -1,10 +1,10 @@
 /* The measure of what AF_XDP itself costs: receives on queue 0 of an interface
  * and drops, or sends back with the Ethernet addresses swapped.
  *
- *   xsk IFACE drop|send [generic] [busy USECS:BUDGET]
+ *   xsk IFACE drop|send [generic] [busy USECS:BUDGET] [linger USECS]
  *
  * On libxdp's rings, in copy mode with need_wakeup, sleeping in poll() when
- * nothing comes. The XDP program is the shortest there can be, so that nothing
+ * nothing has come for the time to linger (0). The XDP program is the shortest there can be, so that nothing
  * but the rings is compared. Prints what it did when SIGTERM comes.
  */
 #include <bpf/bpf.h>
@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <xdp/xsk.h>
 
@@ -32,7 +33,8 @@
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
 
-enum { FRAMES = 8192, FRAME_LEN = 2048, RING = 2048, BURST = 64, MOST_KICKS = 64 };
+enum { FRAMES = 8192, FRAME_LEN = 2048, RING = 2048, BURST = 64, MOST_KICKS = 64,
+       MOST_TRIES = 200 };
 
 static volatile sig_atomic_t stopped;
 
@@ -45,6 +47,7 @@ static struct {
 	__u64 unused[FRAMES]; /* frames in no ring, by address */
 	unsigned unused_len;
 	int fd, busy;
+	double linger_s;
 	unsigned long received, sent, refused;
 } s;
 
@@ -109,7 +112,14 @@ static void open_socket(const char *interface)
 		.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 		.bind_flags = XDP_COPY | XDP_USE_NEED_WAKEUP,
 	};
-	error = xsk_socket__create(&s.socket, interface, 0, s.umem, &s.rx, &s.tx, &of_socket);
+	/* The kernel releases the queue of a process that has ended a little late. */
+	for (int i = 0; i < MOST_TRIES; i++) {
+		error = xsk_socket__create(&s.socket, interface, 0, s.umem, &s.rx, &s.tx,
+					   &of_socket);
+		if (error != -EBUSY)
+			break;
+		usleep(10000);
+	}
 	if (error)
 		fail("cannot make the socket", error);
 	s.fd = xsk_socket__fd(s.socket);
@@ -203,14 +213,29 @@ static void wait_for_frames(void)
 		poll(&(struct pollfd){ .fd = s.fd, .events = POLLIN }, 1, -1);
 }
 
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
 static void serve(int send)
 {
+	double last = 0;
+	int idle = 0;
 	while (!stopped) {
 		reclaim();
 		__u32 n = burst(send);
 		refill();
-		if (!n)
+		if (n) {
+			idle = 0;
+		} else if (!idle && s.linger_s) {
+			idle = 1;
+			last = now();
+		} else if (!idle || now() > last + s.linger_s) {
 			wait_for_frames();
+		}
 	}
 }
 
@@ -219,7 +244,8 @@ int main(int argc, char **argv)
 	int generic = 0;
 	const char *busy = NULL;
 	if (argc < 3 || (strcmp(argv[2], "drop") && strcmp(argv[2], "send"))) {
-		fprintf(stderr, "usage: xsk IFACE drop|send [generic] [busy USECS:BUDGET]\n");
+		fprintf(stderr, "usage: xsk IFACE drop|send [generic] [busy USECS:BUDGET] "
+				"[linger USECS]\n");
 		return 2;
 	}
 	for (int i = 3; i < argc; i++) {
@@ -227,6 +253,8 @@ int main(int argc, char **argv)
 			generic = 1;
 		else if (!strcmp(argv[i], "busy") && i + 1 < argc)
 			busy = argv[++i];
+		else if (!strcmp(argv[i], "linger") && i + 1 < argc)
+			s.linger_s = atof(argv[++i]) * 1e-6;
 		else
 			fail(argv[i], EINVAL);
 	}

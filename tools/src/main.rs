@@ -21,6 +21,7 @@ macro_rules! say {
 
 mod demo;
 mod device;
+mod doctor;
 mod failure;
 mod privileges;
 mod serve;
@@ -44,6 +45,9 @@ enum Command {
     Demo(demo::Options),
     /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
     Serve(Box<serve::Options>),
+    /// Check whether this machine and an interface are fit for AF_XDP, and say
+    /// what mends what is not.
+    Doctor(doctor::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
     let (name, outcome) = match cli.command {
         Command::Demo(options) => ("demo", demo::run(&options)),
         Command::Serve(options) => ("serve", serve::run(&options)),
+        Command::Doctor(options) => ("doctor", doctor::run(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

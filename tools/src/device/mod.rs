@@ -108,11 +108,13 @@ impl Attachment {
 
 /// Opens a TAP for a stack.
 pub fn open_tap(request: &TapRequest<'_>) -> Result<Opened, Failure> {
-    let tap = Tap::open(&TapOptions::new(request.name)).map_err(|e| Failure::setup(&e))?;
+    let taps = Tap::open_queues(&TapOptions::new(request.name), request.queues)
+        .map_err(|e| Failure::setup(&e))?;
     let mac = request.mac.unwrap_or_else(|| mac_for(request.name));
     let mut config = Config::new(mac, request.addrs.to_vec());
     config.gateways = request.gateways.to_vec();
-    Opened::new(vec![Box::new(tap)], config, request.pcap)
+    let queues = taps.into_iter().map(|tap| Box::new(tap) as Box<dyn Queue>);
+    Opened::new(queues.collect(), config, request.pcap)
 }
 
 /// A locally administered address that is the same at every start, so that
