@@ -324,7 +324,8 @@ fn what_cannot_be_had_is_refused_with_the_mend() {
             change(&mut options);
             Xdp::open(&options).expect_err("it cannot be had")
         };
-        let table: [(fn(&mut XdpOptions), &str); 6] = [
+        type Change = fn(&mut XdpOptions);
+        let table: [(Change, &str); 6] = [
             (|o| o.bind = BindMode::ZeroCopy, "--bind copy"),
             (|o| o.queues = 1..=1, "ethtool -L wp0"),
             (|o| o.ring_len_frames = 100, "power of two"),

@@ -21,7 +21,9 @@ macro_rules! say {
 
 mod demo;
 mod device;
+mod doctor;
 mod failure;
+mod privileges;
 mod serve;
 mod signals;
 mod site;
@@ -41,8 +43,11 @@ struct Cli {
 enum Command {
     /// Follow one request from the ring to its handler and back; needs no root.
     Demo(demo::Options),
-    /// Serve HTTP on a TAP device.
-    Serve(serve::Options),
+    /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
+    Serve(Box<serve::Options>),
+    /// Check whether this machine and an interface are fit for AF_XDP, and say
+    /// what mends what is not.
+    Doctor(doctor::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
     let (name, outcome) = match cli.command {
         Command::Demo(options) => ("demo", demo::run(&options)),
         Command::Serve(options) => ("serve", serve::run(&options)),
+        Command::Doctor(options) => ("doctor", doctor::run(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -88,6 +88,8 @@ fn config(options: &XdpOptions, shape: Shape) -> Result<SocketConfig, XdpError> 
 }
 
 fn configure(options: &XdpOptions, socket: sys::Socket, place: &Place<'_>) -> Result<(), XdpError> {
+    // Kernels before 6.17 do without.
+    let _ = socket.set_tx_budget(options.ring_len_frames);
     if let Some(poll) = options.busy_poll {
         socket
             .set_busy_poll(poll.usecs, poll.budget)

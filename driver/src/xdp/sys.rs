@@ -8,6 +8,9 @@ use std::os::fd::RawFd;
 const SO_PREFER_BUSY_POLL: libc::c_int = 69;
 const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
 
+/// `XDP_MAX_TX_SKB_BUDGET` of linux/if_xdp.h (Linux 6.17).
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
 /// `XDP_OPTIONS_ZEROCOPY` of linux/if_xdp.h.
 const XDP_OPTIONS_ZEROCOPY: u32 = 1;
 
@@ -87,6 +90,11 @@ impl Socket {
         Ok(flags & XDP_OPTIONS_ZEROCOPY != 0)
     }
 
+    /// Lets one call send up to `frames` where the kernel copies, rather than 32.
+    pub(super) fn set_tx_budget(self, frames: u32) -> io::Result<()> {
+        self.set(libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
+    }
+
     /// Turns busy polling on.
     pub(super) fn set_busy_poll(self, usecs: u32, budget: u32) -> io::Result<()> {
         for (name, value) in [
@@ -94,18 +102,18 @@ impl Socket {
             (libc::SO_BUSY_POLL, usecs),
             (SO_BUSY_POLL_BUDGET, budget),
         ] {
-            self.set(name, value)?;
+            self.set(libc::SOL_SOCKET, name, value)?;
         }
         Ok(())
     }
 
-    fn set(self, name: libc::c_int, value: u32) -> io::Result<()> {
+    fn set(self, level: libc::c_int, name: libc::c_int, value: u32) -> io::Result<()> {
         let value = libc::c_int::try_from(value).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the kernel reads one int, which outlives the call.
         let result = unsafe {
             libc::setsockopt(
                 self.0,
-                libc::SOL_SOCKET,
+                level,
                 name,
                 (&raw const value).cast(),
                 size_of::<libc::c_int>() as libc::socklen_t,

@@ -1,0 +1,65 @@
+//! Running the mends that are safe.
+//!
+//! Safe is what takes effect at once, keeps links up and connections alive,
+//! takes nothing that others need, and can be undone by a command, which is
+//! printed. All else (resetting a NIC, changing an MTU or an address, ending a
+//! process) is left to the operator.
+
+use std::process::{Command, Stdio};
+
+use super::judge::{Finding, Mend, Severity};
+use super::report::shell;
+
+/// What was done.
+pub struct Done {
+    undo: Vec<String>,
+}
+
+impl Done {
+    /// Whether anything changed.
+    pub fn ran_any(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// Prints how to undo what was done, the last first.
+    pub fn say_undo(&self) {
+        if self.undo.is_empty() {
+            eprintln!("doctor --fix: nothing here can be mended safely without you");
+            return;
+        }
+        eprintln!("to undo:");
+        for undo in self.undo.iter().rev() {
+            eprintln!("  {undo}");
+        }
+    }
+}
+
+/// Runs the safe mends of what is a warning or worse. Each command is printed
+/// before it is run; to standard error, so that JSON stays alone on standard
+/// output.
+pub fn run(findings: &[Finding]) -> Done {
+    let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
+    let safe = bad.flat_map(|f| &f.mends).filter(|mend| mend.is_safe);
+    Done {
+        undo: safe.filter_map(run_one).collect(),
+    }
+}
+
+/// The command that undoes it, if it went well.
+fn run_one(mend: &Mend) -> Option<String> {
+    let (program, args) = mend.command.split_first()?;
+    eprintln!("+ {}", shell(&mend.command));
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => return Some(shell(&mend.undo)),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            eprintln!("  failed ({}): {}", output.status, said.trim());
+        }
+        Err(err) => eprintln!("  cannot run {program}: {err}"),
+    }
+    None
+}

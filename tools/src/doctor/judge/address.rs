@@ -1,0 +1,98 @@
+//! The server's addresses and ports against the host's.
+
+use std::net::IpAddr;
+
+use super::{Case, Finding, Mend};
+use crate::doctor::facts::{HostAddress, Protocol};
+
+pub fn judge(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if case.plan.share_host {
+        findings.push(shared(case));
+        findings.extend(ports(case));
+    } else {
+        findings.extend(case.plan.addrs.iter().map(|addr| own(case, *addr)));
+    }
+    findings
+}
+
+/// An address that the server is to have for itself.
+fn own(case: &Case<'_>, addr: IpAddr) -> Finding {
+    let holder = case.facts.addresses.iter().find(|held| held.addr == addr);
+    let Some(HostAddress {
+        prefix, interface, ..
+    }) = holder
+    else {
+        return Finding::ok(
+            "address",
+            format!("{addr} is not one of the host's addresses"),
+        );
+    };
+    Finding::problem("address", format!("the host has {addr} already, on {interface}"))
+        .why("both the kernel and the server would answer for it: ARP and neighbour discovery for an address of the server's own must be the server's alone")
+        .mend(Mend::advice(
+            "share it: --share-host with --ports instead of --addr; the kernel keeps ARP, ICMP and all other ports",
+        ))
+        .mend(
+            Mend::command(&format!("ip addr del {addr}/{prefix} dev {interface}"))
+                .undo(&format!("ip addr add {addr}/{prefix} dev {interface}"))
+                .remark("not run by --fix: connections to the host by this address, SSH too, end"),
+        )
+}
+
+fn on_interface<'a>(case: &'a Case<'_>) -> impl Iterator<Item = IpAddr> + 'a {
+    let held = case.facts.addresses.iter();
+    held.filter(|held| held.interface == case.name())
+        .map(|held| held.addr)
+}
+
+fn shared(case: &Case<'_>) -> Finding {
+    let addrs: Vec<_> = on_interface(case).map(|addr| addr.to_string()).collect();
+    let name = case.name();
+    if !addrs.is_empty() {
+        return Finding::ok(
+            "address",
+            format!("{name} has {} to share", addrs.join(", ")),
+        );
+    }
+    Finding::problem("address", format!("{name} has no address to share"))
+        .why("with --share-host the server answers at the addresses that the kernel has on the interface")
+        .mend(Mend::advice("give the server an address of its own: --addr ADDR/PREFIX"))
+}
+
+fn ports(case: &Case<'_>) -> Vec<Finding> {
+    if case.plan.ports.is_empty() {
+        return vec![
+            Finding::problem("ports", "no ports are named for the shared address")
+                .why("without a list all ports, SSH's too, would be the server's")
+                .mend(Mend::advice("name the server's ports: --ports 80,443")),
+        ];
+    }
+    let listeners = case.facts.listeners.iter().flatten();
+    let ours: Vec<_> = on_interface(case).collect();
+    let taken = listeners
+        .filter(|listener| case.plan.ports.contains(&listener.port))
+        .filter(|listener| listener.addr.is_unspecified() || ours.contains(&listener.addr));
+    let mut taken: Vec<_> = taken
+        .map(|listener| (listener.port, listener.protocol))
+        .collect();
+    taken.sort_by_key(|(port, protocol)| (*port, *protocol == Protocol::Udp));
+    taken.dedup();
+    taken
+        .into_iter()
+        .map(|(port, protocol)| port_taken(port, protocol))
+        .collect()
+}
+
+fn port_taken(port: u16, protocol: Protocol) -> Finding {
+    let (name, option) = match protocol {
+        Protocol::Tcp => ("TCP", "t"),
+        Protocol::Udp => ("UDP", "u"),
+    };
+    Finding::problem("ports", format!("{name} port {port} has a server of the kernel's already"))
+        .why("the ports are reserved with kernel sockets, so that nobody else takes them: that fails (EADDRINUSE), and the program would take the other server's traffic")
+        .mend(
+            Mend::command(&format!("ss -Hln{option}p sport = :{port}"))
+                .remark("shows who has it; then end that server, or choose another port"),
+        )
+}

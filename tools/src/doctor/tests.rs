@@ -1,0 +1,1 @@
+//! Machines and plans, and what is to be found in each.
