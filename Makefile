@@ -8,13 +8,18 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the tests call, as command:Debian package.
 TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
-	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils
+	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils \
+	ethtool:ethtool bpftool:bpftool
 # What the C library under the feature `xdp` is built with.
 XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \
 	/usr/include/gelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
 	python3:python3 taskset:util-linux
+# What those of AF_XDP call besides.
+BENCH_XDP_TOOLS := ethtool:ethtool nginx:nginx-light sysctl:procps \
+	gcc:gcc xdp-bench:xdp-tools /usr/include/xdp/xsk.h:libxdp-dev \
+	/usr/include/bpf/bpf.h:libbpf-dev
 
 # Installs the packages of those commands and files in $(1) that are not there.
 define install_missing
@@ -41,6 +46,14 @@ deps: ## Install what the tests and the feature xdp need (apt-get)
 .PHONY: deps-bench
 deps-bench: ## Install what the benchmarks call (apt-get)
 	@$(call install_missing,$(BENCH_TOOLS) $(XDP_TOOLS))
+
+.PHONY: deps-bench-xdp
+deps-bench-xdp: deps-bench ## Install what those of AF_XDP call (apt-get)
+	@$(call install_missing,$(BENCH_XDP_TOOLS))
+
+.PHONY: build-xdp
+build-xdp: ## Build the wirepath command with AF_XDP, optimised
+	cargo build --release -p wirepath-tools --features wirepath-tools/xdp
 
 .PHONY: build
 build: ## Build the wirepath command, optimised
@@ -83,6 +96,15 @@ demo: ## Follow one request through the fourteen stages
 .PHONY: bench
 bench: deps-bench build ## Compare with Go, side by side (root)
 	benches/run
+
+.PHONY: bench-xdp
+bench-xdp: deps-bench-xdp build-xdp ## Compare on AF_XDP with Go, hyper, nginx (root)
+	benches/run --xdp
+
+.PHONY: bench-forward
+bench-forward: deps-bench-xdp ## Compare AF_XDP rings with C and xdp-bench (root)
+	cargo build --release -p wirepath-driver --features xdp --example forward
+	benches/forward
 
 .PHONY: bench-goroutines
 bench-goroutines: ## Compare goroutines with Go's, side by side

@@ -6,6 +6,7 @@ All traffic stays between the namespaces made here, which are removed again.
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -59,6 +60,58 @@ def go_command():
     return go
 
 
+def build_hyper():
+    """Builds the server on hyper and tokio, and returns its path."""
+    target = OUT / "hyper"
+    env = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+    run("cargo", "build", "--release", "--locked", cwd=REPO / "benches" / "hyper", env=env)
+    return target / "release" / "hyper-hello"
+
+
+def build_c(name, libraries, shared=False):
+    """Builds the C program, or library, of that name and returns its path."""
+    source = REPO / "benches" / "c" / f"{name}.c"
+    program = OUT / (f"{name}.so" if shared else name)
+    how = ["-shared", "-fPIC"] if shared else []
+    links = [f"-l{library}" for library in libraries]
+    run("gcc", "-O2", "-Wall", "-Wextra", *how, "-o", program, source, *links)
+    return program
+
+
+def write_nginx():
+    """Writes the configuration of an nginx that says what the others say.
+
+    One process, which serves itself: `master_process off` costs a request
+    nothing, and leaves no worker behind when it is killed. The headers
+    `Server` and `Connection` are those that it cannot leave out.
+    """
+    folder = OUT / "nginx"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = PAGE.replace("\n", "\\n")
+    kinds = "client_body", "proxy", "fastcgi", "uwsgi", "scgi"
+    temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};" for kind in kinds)
+    (folder / "nginx.conf").write_text(f"""
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr notice;
+events {{ worker_connections 4096; }}
+http {{
+{temporary}
+  access_log off;
+  server_tokens off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 3600s;
+  default_type "text/plain; charset=utf-8";
+  server {{
+    listen 8080 backlog=4096;
+    location = / {{ return 200 "{page}"; }}
+  }}
+}}
+""")
+    return folder / "nginx.conf"
+
+
 def build_go(name):
     """Builds the Go program of that name, and returns its path."""
     program = OUT / f"go-{name}"
@@ -110,18 +163,46 @@ def veth(server, client):
     """Joins two namespaces with a veth pair."""
     server.ip(f"link add eth0 type veth peer name eth0 netns {client.name}")
     for namespace, addr in (server, SERVER_ADDR), (client, CLIENT_ADDR):
+        # Neighbour and router discovery would send frames in the middle of a run.
+        run(*namespace.command("sysctl", "-q", "net.ipv6.conf.eth0.disable_ipv6=1"))
         namespace.ip(f"addr add {addr}/24 dev eth0")
         namespace.ip("link set eth0 up")
 
 
-class Server:
-    """A server in a namespace, on one core, killed at the end of the `with`."""
+def set_kernel_addr(server, present):
+    """Gives the kernel the server's address, or leaves it to an AF_XDP server."""
+    server.ip("addr flush dev eth0")
+    if present:
+        server.ip(f"addr add {SERVER_ADDR}/24 dev eth0")
 
-    def __init__(self, namespace, args, env=None, core=0):
+
+def set_checksum_offload(namespace, on):
+    """Whether the kernel leaves checksums of what it sends to the device, which
+    on a veth means to nobody."""
+    command = namespace.command("ethtool", "-K", "eth0", "tx", "on" if on else "off")
+    run(*command)
+
+
+def set_deferral(namespace, interrupts, timeout_ns):
+    """How long the kernel leaves a queue to one who polls it busily before it
+    takes to its softirq again (Documentation/networking/napi.rst)."""
+    for name, value in ("napi_defer_hard_irqs", interrupts), ("gro_flush_timeout", timeout_ns):
+        write = f"echo {value} > /sys/class/net/eth0/{name}"
+        run(*namespace.command("sh", "-c", write))
+
+
+class Server:
+    """A server in a namespace, on one core, killed at the end of the `with`.
+
+    It is up once it has printed `ready`.
+    """
+
+    def __init__(self, namespace, args, env=None, core=0, ready="listening on"):
         self.args = namespace.command(
             "setpriv", "--pdeathsig", "KILL", "taskset", "-c", core, *args
         )
         self.env = {**os.environ, **(env or {})}
+        self.sign = ready
 
     def __enter__(self):
         self.printed = []
@@ -130,9 +211,10 @@ class Server:
             self.args, env=self.env, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=OUT,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.ready.wait(START_LIMIT_S)
-        if "listening on" not in "".join(self.printed):
+        if self.sign not in "".join(self.printed):
             self.__exit__()
             raise Failure(f"the server did not start: {''.join(self.printed)}")
         return self
@@ -145,11 +227,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.reader.join()
 
     def _read(self):
         for line in self.process.stdout:
             self.printed.append(line)
-            if "listening on" in line:
+            if self.sign in line:
                 self.ready.set()
         self.ready.set()
 
@@ -158,6 +241,12 @@ class Server:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         fields = stat.rpartition(")")[2].split()
         return tuple(int(ticks) / TICKS_PER_SECOND for ticks in fields[11:13])
+
+
+def spread(values, form):
+    """The median, with the least and the most in brackets."""
+    middle = form.format(statistics.median(values))
+    return f"{middle} ({form.format(min(values))}–{form.format(max(values))})"
 
 
 def check_page(client):
@@ -179,6 +268,16 @@ def warn_if_busy():
 def idle_ticks():
     """Ticks that all cores have idled since boot."""
     return int(Path("/proc/stat").read_text().split()[4])
+
+
+def busy_seconds(core=""):
+    """What a core, or all of them, have done since boot, for processes and in
+    softirqs."""
+    label = f"cpu{core} "
+    lines = Path("/proc/stat").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(label))
+    user, nice, system, _idle, _wait, irq, softirq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS_PER_SECOND
 
 
 def main(body):

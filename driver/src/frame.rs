@@ -1,9 +1,15 @@
 //! Frames and the pool that they are cut from.
 //!
-//! A pool is one [`Region`] cut into equal slots. A [`Frame`] owns one slot:
-//! the slot's number is taken off the free list when the frame is made and
-//! goes back when it is dropped, so no two frames ever name the same slot.
-//! That is the whole invariant behind the `unsafe` below.
+//! A pool is one piece of memory cut into equal slots: a [`Region`], or the UMEM
+//! of an AF_XDP socket. A [`Frame`] owns one slot: the slot's number is taken off
+//! the free list when the frame is made and goes back when it is dropped, so no
+//! two frames ever name the same slot. That is the whole invariant behind the
+//! `unsafe` below.
+//!
+//! What the kernel may write to or read from (a descriptor in one of the UMEM's
+//! rings) has a frame too, which the queue keeps and nobody touches until the
+//! kernel gave the descriptor back. A queue that ends before that gives the
+//! frame up with [`Frame::abandon`], and its slot is never used again.
 //!
 //! The free list is a stack: the slot given back last is warm in the cache and
 //! is used next.
@@ -11,6 +17,7 @@
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Nanos;
@@ -114,14 +121,37 @@ impl Spares {
 }
 
 struct Inner {
-    region: Region,
+    /// The first byte of slot 0; those of slot `n` are `n * stride` further on.
+    base: NonNull<u8>,
+    stride: usize,
     slot_len: usize,
     slots: u32,
     reserve: u32,
     free: Mutex<Vec<u32>>,
+    /// What keeps the memory mapped.
+    _memory: Box<dyn Send + Sync>,
 }
 
-/// A memory region cut into frames. Clones share the same slots.
+// SAFETY: `base` is only an address. The memory behind it is touched through
+// frames alone, each of which owns its slot.
+unsafe impl Send for Inner {}
+// SAFETY: as for Send.
+unsafe impl Sync for Inner {}
+
+/// How a piece of memory is cut into slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// First usable byte of slot 0.
+    pub(crate) base: NonNull<u8>,
+    /// Bytes from one slot to the next.
+    pub(crate) stride: usize,
+    /// Usable bytes of a slot, at most `stride`.
+    pub(crate) slot_len: usize,
+    /// How many slots there are.
+    pub(crate) slots: u32,
+}
+
+/// Memory cut into frames. Clones share the same slots.
 #[derive(Clone)]
 pub struct FramePool(Arc<Inner>);
 
@@ -142,14 +172,34 @@ impl FramePool {
             });
         }
         let region = Region::reserve(slots as usize * slot_len)?;
-        let free = Mutex::new((0..slots).rev().collect());
-        Ok(FramePool(Arc::new(Inner {
-            region,
+        let cut = Cut {
+            base: region.base(),
+            stride: slot_len,
             slot_len,
             slots,
+        };
+        // SAFETY: the region is that long, zeroed, only reached through its
+        // address, and lives as long as the pool.
+        Ok(unsafe { FramePool::over(cut, reserve, Box::new(region)) })
+    }
+
+    /// A pool over memory that somebody else mapped. Offset 0 of a frame is the
+    /// first byte of its part of `cut`.
+    ///
+    /// # Safety
+    /// All bytes of `cut` are initialized, readable and writable while `memory`
+    /// lives, and nobody else refers to the bytes of a slot while a frame of
+    /// that slot can be reached by others than its keeper.
+    pub(crate) unsafe fn over(cut: Cut, reserve: u32, memory: Box<dyn Send + Sync>) -> FramePool {
+        FramePool(Arc::new(Inner {
+            base: cut.base,
+            stride: cut.stride,
+            slot_len: cut.slot_len,
+            slots: cut.slots,
             reserve,
-            free,
-        })))
+            free: Mutex::new((0..cut.slots).rev().collect()),
+            _memory: memory,
+        }))
     }
 
     /// A frame to receive into, of length 0; none when only the reserve is left.
@@ -261,34 +311,54 @@ impl Frame {
         self.copy_from_slice(bytes);
         true
     }
+
+    /// Number of the slot.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Moves the bytes in use to the start of the slot.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn move_to_start(&mut self) {
+        let (start, len) = (self.start as usize, self.len());
+        if start > 0 {
+            self.set_bounds(0, start + len);
+            self.copy_within(start.., 0);
+            self.set_bounds(0, len);
+        }
+    }
+
+    /// Gives the frame up without giving its slot back, which somebody outside
+    /// may go on writing to.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn abandon(self) {
+        let mut frame = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the frame is never used again, nor dropped.
+        unsafe { std::ptr::drop_in_place(&mut frame.pool) };
+    }
+
+    /// The first byte in use.
+    fn start(&self) -> *mut u8 {
+        let at = self.slot as usize * self.pool.stride + self.start as usize;
+        // SAFETY: the slot is one of the pool's and the bounds lie inside it.
+        unsafe { self.pool.base.as_ptr().add(at) }
+    }
 }
 
 impl Deref for Frame {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        let at = self.slot as usize * self.pool.slot_len + self.start as usize;
         // SAFETY: this frame owns the slot (see the module), the bounds lie
-        // inside it, and the mapping is initialized (zero or written) and lives
-        // as long as `pool`.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.pool.region.base().as_ptr().add(at),
-                (self.end - self.start) as usize,
-            )
-        }
+        // inside it, and the memory is initialized and lives as long as `pool`.
+        unsafe { std::slice::from_raw_parts(self.start(), (self.end - self.start) as usize) }
     }
 }
 
 impl DerefMut for Frame {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let at = self.slot as usize * self.pool.slot_len + self.start as usize;
         // SAFETY: as for `deref`, and `&mut self` is the only way to the slot.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.pool.region.base().as_ptr().add(at),
-                (self.end - self.start) as usize,
-            )
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), (self.end - self.start) as usize) }
     }
 }
 

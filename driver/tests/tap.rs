@@ -191,3 +191,69 @@ fn opening_says_what_is_in_the_way() {
         assert_eq!(tap.info().mtu, 1280);
     });
 }
+
+#[test]
+fn a_flow_stays_on_the_queue_that_answers_it() {
+    in_namespace("a_flow_stays_on_the_queue_that_answers_it", || {
+        let mut taps = Tap::open_queues(&TapOptions::new("wp%d"), 2).unwrap();
+        let names: Vec<_> = taps.iter().map(|tap| tap.info().name.clone()).collect();
+        assert_eq!(names, ["tap wp0 queue 0", "tap wp0 queue 1"]);
+        up(&taps[0]);
+        let mut used = [0, 0];
+        for flow in 0..32_u8 {
+            let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+            socket.connect("10.9.0.2:6000").unwrap();
+            socket.send(&[flow, 1]).unwrap();
+            let (at, request) = receive_on_any(&mut taps, &[flow, 1]);
+            used[at] += 1;
+            // The other queue answers, and has the flow from then on.
+            send(&mut taps[1 - at], &reply(&request), 1);
+            socket.recv(&mut [0; 8]).unwrap();
+            socket.send(&[flow, 2]).unwrap();
+            assert_eq!(receive_on_any(&mut taps, &[flow, 2]).0, 1 - at);
+        }
+        assert!(used[0] > 0 && used[1] > 0, "{used:?}");
+    });
+}
+
+/// Receives until a frame ends with `payload`, and says on which queue.
+fn receive_on_any(taps: &mut [Tap], payload: &[u8]) -> (usize, Vec<u8>) {
+    let mut frames = Vec::new();
+    loop {
+        let fds: Vec<_> = taps.iter().map(|tap| tap.wakeup().unwrap()).collect();
+        let mut polled: Vec<_> = fds
+            .iter()
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        let timeout = Timespec::try_from(Duration::from_secs(20)).unwrap();
+        assert!(
+            poll(&mut polled, Some(&timeout)).unwrap() > 0,
+            "no frame came"
+        );
+        for (at, tap) in taps.iter_mut().enumerate() {
+            tap.rx_burst(clock::now(), &mut frames).unwrap();
+            let found = frames.drain(..).find(|frame| frame.ends_with(payload));
+            if let Some(frame) = found {
+                return (at, frame.to_vec());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_of_one_queue_is_refused_for_several() {
+    in_namespace("a_device_of_one_queue_is_refused_for_several", || {
+        ip("tuntap add dev wp0 mode tap");
+        let refused = Tap::open_queues(&TapOptions::new("wp0"), 2).unwrap_err();
+        assert!(matches!(refused, TapError::NotMultiQueue { .. }));
+        assert!(refused.to_string().contains("multi_queue user $USER"));
+        ip("link delete wp0");
+        ip("tuntap add dev wp0 mode tap multi_queue");
+        assert_eq!(
+            Tap::open_queues(&TapOptions::new("wp0"), 3).unwrap().len(),
+            3
+        );
+        let refused = Tap::open(&TapOptions::new("wp0")).unwrap_err();
+        assert!(matches!(refused, TapError::NotATap { .. }), "{refused}");
+    });
+}

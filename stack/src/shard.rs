@@ -437,9 +437,16 @@ impl Shard {
         }
     }
 
-    /// The device is gone: every connection fails.
+    /// The device is gone: every connection fails, and so does accepting.
     fn go_down(&mut self) {
         self.is_down = true;
+        for &slot in &self.listeners {
+            let listener = self.slots.listener(slot);
+            let listener = listener.expect("a closed listener leaves the list");
+            if !std::mem::replace(&mut listener.has_news, true) {
+                self.touched.push(slot);
+            }
+        }
         let slots: Vec<u32> = self.slots.conns().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.fail(slot, Errno::NetworkDown);

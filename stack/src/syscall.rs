@@ -554,7 +554,8 @@ impl Stack {
     ///
     /// # Errors
     /// [`Errno::WouldBlock`], [`Errno::BadFd`], [`Errno::Invalid`] for a
-    /// descriptor that is not a listener.
+    /// descriptor that is not a listener, [`Errno::NetworkDown`] when the device
+    /// is gone and nobody is left in the queue.
     pub fn accept(&self, listener: Fd, now: Nanos) -> Result<(Fd, SocketAddr), Errno> {
         let _ = now;
         self.of(listener, |shard| shard.accept(listener))

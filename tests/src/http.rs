@@ -59,8 +59,16 @@ impl Client {
     /// If the connection does not take them.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = self.stream.get_ref().write_all(bytes.as_ref());
+        let sent = self.try_send(bytes);
         sent.expect("the connection takes what is sent");
+    }
+
+    /// Sends bytes as they are, on a connection that may be gone.
+    ///
+    /// # Errors
+    /// As [`Write::write_all`].
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_ref().write_all(bytes.as_ref())
     }
 
     /// One GET and its reply.

@@ -13,7 +13,7 @@ use crate::lab::Lab;
 /// loop.
 const LIMIT_FRAMES: usize = 100_000;
 
-/// Sends frames out of one interface of a lab.
+/// Sends frames out of one interface of the client.
 #[derive(Debug)]
 pub struct Injector {
     socket: OwnedFd,
@@ -73,7 +73,7 @@ impl Injector {
             let fd = self.socket.as_raw_fd();
             match sendto(fd, frame, &self.interface, MsgFlags::empty()) {
                 Ok(_) => break,
-                // The TAP's queue is full: the server is still reading it.
+                // The device's queue is full: the server is still reading it.
                 Err(nix::Error::ENOBUFS) => std::thread::yield_now(),
                 Err(err) => panic!("{} bytes: {}", frame.len(), io::Error::from(err)),
             }

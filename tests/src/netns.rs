@@ -11,10 +11,12 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
+use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -27,8 +29,13 @@ const DIR: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Netns {
     name: String,
-    file: File,
+    inside: Inside,
 }
+
+/// A way into a namespace, for threads that outlive whoever holds a reference
+/// to its [`Netns`].
+#[derive(Clone, Debug)]
+pub struct Inside(Arc<File>);
 
 impl Netns {
     /// Makes a namespace with its loopback interface up.
@@ -49,7 +56,8 @@ impl Netns {
                 return Err(err);
             }
         };
-        let ns = Netns { name, file };
+        let inside = Inside(Arc::new(file));
+        let ns = Netns { name, inside };
         ns.try_ip("link set lo up")?;
         // Addresses are usable at once: nobody else is on these cables, so
         // looking for duplicates would only delay the test.
@@ -102,20 +110,27 @@ impl Netns {
         self.enter(|| std::fs::write(Path::new("/proc/sys").join(key), value))
     }
 
-    /// Runs `f` on a thread of its own inside the namespace. A panic of `f`
-    /// goes on in the caller.
+    /// A way in that may be kept.
+    pub fn inside(&self) -> Inside {
+        self.inside.clone()
+    }
+
+    /// As [`Inside::enter`].
     pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        use std::os::fd::AsFd;
-        let result = std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                        .expect("who may make a namespace may enter it");
-                    f()
-                })
-                .join()
-        });
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.inside.enter(f)
+    }
+
+    /// Starts a thread that stays inside the namespace. Whoever starts it sees
+    /// to its end: a namespace lives as long as a thread is in it.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let inside = self.inside();
+        std::thread::spawn(move || {
+            inside.move_in();
+            f()
+        })
     }
 
     /// A TCP connection from inside the namespace. Reading and writing give up
@@ -131,6 +146,28 @@ impl Netns {
             stream.set_nodelay(true)?;
             Ok(stream)
         })
+    }
+}
+
+impl Inside {
+    /// Runs `f` on a thread of its own inside the namespace. A panic of `f`
+    /// goes on in the caller.
+    pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let result = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    self.move_in();
+                    f()
+                })
+                .join()
+        });
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Moves the calling thread there for good.
+    fn move_in(&self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("who may make a namespace may enter it");
     }
 }
 

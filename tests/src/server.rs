@@ -1,4 +1,4 @@
-//! `wirepath serve` on the TAP of a lab.
+//! `wirepath serve` on the device of a lab.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::http::{Client, Reply};
-use crate::lab::{Lab, TAP};
-use crate::process::Daemon;
+use crate::lab::{Lab, SERVER_END};
+use crate::process::{self, Daemon, Finished};
 use crate::{bin, lab};
 
 /// The file in the lab's folder that a server captures to.
@@ -21,6 +21,7 @@ pub const CAPTURE: &str = "server.pcapng";
 pub struct Serve<'lab> {
     lab: &'lab Lab,
     capture: bool,
+    addrs: Vec<String>,
     args: Vec<String>,
 }
 
@@ -31,8 +32,21 @@ impl<'lab> Serve<'lab> {
         Serve {
             lab,
             capture: true,
+            addrs: ["--addr", "10.0.0.2/24", "--addr", "fd00::2/64"]
+                .map(ToOwned::to_owned)
+                .into(),
             args: Vec::new(),
         }
+    }
+
+    /// Serves at one port of the addresses that the kernel has on the lab's
+    /// interface, of which [`Lab::give_host_addresses`] makes those of
+    /// [`Server::V4`] and [`Server::V6`].
+    pub fn sharing_host(mut self) -> Self {
+        self.addrs = ["--share-host", "--ports", "8080"]
+            .map(ToOwned::to_owned)
+            .into();
+        self
     }
 
     /// Does not capture: for tests that move many bytes.
@@ -53,26 +67,61 @@ impl<'lab> Serve<'lab> {
     /// If it does not get as far.
     #[track_caller]
     pub fn start(self) -> Server<'lab> {
-        let mut command = command(self.lab);
-        command.args(["serve", "--tap", TAP]);
-        command.args(["--addr", "10.0.0.2/24", "--addr", "fd00::2/64"]);
-        command.args(["--listen", ":8080"]);
-        if self.capture {
-            command.arg("--pcap").arg(self.lab.dir().join(CAPTURE));
-        }
-        command.args(self.args);
-        let mut daemon = Daemon::start(&mut command).expect("the lab can start programs");
+        let mut daemon = self.begin();
         daemon.wait_for("listening on");
         Server {
             lab: self.lab,
             daemon,
         }
     }
+
+    /// Starts it, and does not wait.
+    ///
+    /// # Panics
+    /// If there is no such program.
+    #[track_caller]
+    pub fn begin(&self) -> Daemon {
+        Daemon::start(&mut self.command()).expect("the lab can start programs")
+    }
+
+    /// Runs one that ought to end by itself, to its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn run(&self) -> Finished {
+        process::run(&mut self.command())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command(self.lab);
+        command.arg("serve");
+        command.args(self.lab.device().serve_args(SERVER_END));
+        command.args(&self.addrs).args(["--listen", ":8080"]);
+        if self.capture {
+            command.arg("--pcap").arg(self.lab.dir().join(CAPTURE));
+        }
+        command.args(&self.args);
+        command
+    }
 }
 
-/// The `wirepath` command, inside the lab, that dies with the test.
+/// The first counter called `name` in a value, however deep.
+fn find(value: &Value, name: &str) -> Option<u64> {
+    match value {
+        Value::Object(members) => members
+            .get(name)
+            .and_then(Value::as_u64)
+            .or_else(|| members.values().find_map(|member| find(member, name))),
+        Value::Array(values) => values.iter().find_map(|value| find(value, name)),
+        _ => None,
+    }
+}
+
+/// The `wirepath` command where the lab has its server, that dies with the
+/// test.
 pub fn command(lab: &lab::Lab) -> Command {
-    let mut command = lab.net().command("setpriv");
+    let mut command = lab.server_net().command("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     command.arg(bin::wirepath()).current_dir(lab.dir());
     command
@@ -150,6 +199,7 @@ impl Server<'_> {
         let counters = self.counters();
         let parts = ["server", "stack", "runtime"].map(|part| &counters[part][name]);
         let found = parts.into_iter().find_map(Value::as_u64);
+        let found = found.or_else(|| find(&counters, name));
         found.unwrap_or_else(|| panic!("no counter called {name} in {counters:#}"))
     }
 

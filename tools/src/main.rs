@@ -23,6 +23,7 @@ mod demo;
 mod device;
 mod doctor;
 mod failure;
+mod privileges;
 mod serve;
 mod signals;
 mod site;
@@ -42,8 +43,8 @@ struct Cli {
 enum Command {
     /// Follow one request from the ring to its handler and back; needs no root.
     Demo(demo::Options),
-    /// Serve HTTP on a TAP device.
-    Serve(serve::Options),
+    /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
+    Serve(Box<serve::Options>),
     /// Check whether this machine and an interface are fit for AF_XDP, and say
     /// what mends what is not.
     Doctor(doctor::Options),

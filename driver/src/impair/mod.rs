@@ -25,7 +25,7 @@ use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, SegmentTag};
 use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
 
-mod rng;
+pub(crate) mod rng;
 #[cfg(test)]
 mod tests;
 

@@ -58,6 +58,28 @@ pub enum TapError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The device is not one for several queues.
+    #[error(
+        "cannot open several queues of TAP {name}: a device of that name exists and is not a TAP with several queues; take another name, or make it anew with 'sudo ip link delete {name}' and 'sudo ip tuntap add dev {name} mode tap multi_queue user $USER'"
+    )]
+    NotMultiQueue {
+        /// The name asked for.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// More queues than a TAP can have.
+    #[error(
+        "cannot open {queues} queues of TAP {name}: it has no more; a TAP has 256 at most, over all processes"
+    )]
+    Queues {
+        /// The name asked for.
+        name: String,
+        /// Queues asked for.
+        queues: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The MTU asked for was refused.
     #[error(
         "cannot set the MTU of TAP {name} to {mtu}; as root, 'ip link set {name} mtu {mtu}' does it, from 68 to 65521 bytes"

@@ -14,8 +14,8 @@
 //!   kick or [`Tap::next_event`], whichever comes first.
 //!
 //! Kernel behaviour: Documentation/networking/tuntap.rst and
-//! drivers/net/tun.c. A queue needs only an fd and the pool, so that other ways
-//! to open a device can share it.
+//! drivers/net/tun.c. tun-tap opens a plain TAP; it cannot ask for several
+//! queues, so those are opened by a `TUNSETIFF` of our own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,7 +58,7 @@ pub struct TapOptions {
     /// The MTU to give the device, in bytes. None leaves what it has, which is
     /// 1500 for a new one.
     pub mtu: Option<usize>,
-    /// Slots of the frame pool.
+    /// Slots of each queue's frame pool.
     pub slots: u32,
 }
 
@@ -96,22 +96,46 @@ impl Tap {
     /// See [`TapError`], which says what to do.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
         let (fd, name) = open::open(&options.name)?;
-        if let Some(mtu) = options.mtu {
-            open::set_mtu(&name, mtu)?;
-        }
-        let mtu = open::mtu(&name)?;
-        let slots = options.slots;
-        // A read that fills the slot may have been cut, so the slot is longer
-        // than any frame that fits the MTU.
-        let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
-        let slot_len = (longest + 1).next_power_of_two().clamp(2048, 65536);
-        let pool = FramePool::new(slots, slot_len, slots / 4)?;
-        Ok(Tap::from_fd(fd, name, mtu, pool))
+        let mtu = wanted_mtu(options, &name)?;
+        let pool = pool(options, mtu)?;
+        Ok(Tap::from_fd(fd, name, 0, mtu, pool))
     }
 
-    fn from_fd(fd: OwnedFd, name: String, mtu: usize, pool: FramePool) -> Tap {
+    /// Opens `queues` queues of the TAP, each with a pool of its own. The kernel
+    /// sends a flow's frames to the queue that it last had a frame of that flow
+    /// from, and those of flows that it does not know by a hash
+    /// (`tun_select_queue` of drivers/net/tun.c).
+    ///
+    /// One queue is opened as [`Tap::open`] does. Several take a device that was
+    /// made for several, or that does not exist yet.
+    ///
+    /// # Errors
+    /// See [`TapError`], which says what to do.
+    pub fn open_queues(options: &TapOptions, queues: u32) -> Result<Vec<Tap>, TapError> {
+        if queues == 1 {
+            return Tap::open(options).map(|tap| vec![tap]);
+        }
+        let (first, name) = open::open_queue(&options.name, queues)?;
+        let mut fds = vec![first];
+        while fds.len() < queues as usize {
+            fds.push(open::open_queue(&name, queues)?.0);
+        }
+        let mtu = wanted_mtu(options, &name)?;
+        let taps = (0..).zip(fds).map(|(number, fd)| {
+            Ok(Tap::from_fd(
+                fd,
+                name.clone(),
+                number,
+                mtu,
+                pool(options, mtu)?,
+            ))
+        });
+        taps.collect()
+    }
+
+    fn from_fd(fd: OwnedFd, name: String, number: u32, mtu: usize, pool: FramePool) -> Tap {
         let info = QueueInfo {
-            name: format!("tap {name} queue 0"),
+            name: format!("tap {name} queue {number}"),
             mtu,
             sees_nic_rx: false,
             sees_nic_done: false,
@@ -200,6 +224,23 @@ impl Tap {
             _ => Ok(()),
         }
     }
+}
+
+/// The device's MTU in bytes, after it was set where asked for.
+fn wanted_mtu(options: &TapOptions, name: &str) -> Result<usize, TapError> {
+    if let Some(mtu) = options.mtu {
+        open::set_mtu(name, mtu)?;
+    }
+    open::mtu(name)
+}
+
+fn pool(options: &TapOptions, mtu: usize) -> Result<FramePool, TapError> {
+    let slots = options.slots;
+    // A read that fills the slot may have been cut, so the slot is longer than
+    // any frame that fits the MTU.
+    let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+    let slot_len = (longest + 1).next_power_of_two().clamp(2048, 65536);
+    Ok(FramePool::new(slots, slot_len, slots / 4)?)
 }
 
 /// What one read gave.

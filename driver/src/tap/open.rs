@@ -1,9 +1,10 @@
-//! Opening the device with tun-tap, and the few questions to the kernel that
-//! go by name.
+//! Opening the device, with tun-tap or as one queue of several, and the few
+//! questions to the kernel that go by name.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use rustix::fs::{Mode as Permissions, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tun_tap::{Iface, Mode};
 
@@ -14,16 +15,55 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
 /// Opens the TAP without blocking reads and writes; its fd and real name.
 pub(super) fn open(name: &str) -> Result<(OwnedFd, String), TapError> {
-    check_name(name).map_err(|fault| TapError::Name {
-        name: name.escape_debug().to_string(),
-        fault,
-    })?;
+    checked(name)?;
     let iface = Iface::without_packet_info(name, Mode::Tap).map_err(|e| explain(name, e))?;
     let real = iface.name().to_owned();
     // SAFETY: the descriptor was just given up by its only owner.
     let fd = unsafe { OwnedFd::from_raw_fd(iface.into_raw_fd()) };
     rustix::io::ioctl_fionbio(&fd, true).map_err(|e| system(&real, "make non-blocking the", e))?;
     Ok((fd, real))
+}
+
+/// As [`open`], one more queue of a TAP that has several, `queues` in all.
+pub(super) fn open_queue(name: &str, queues: u32) -> Result<(OwnedFd, String), TapError> {
+    checked(name)?;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::open("/dev/net/tun", flags, Permissions::empty())
+        .map_err(|e| explain(name, e.into()))?;
+    let mut request = request(name);
+    let kind = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
+    request.ifr_ifru.ifru_flags = kind as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one ifreq.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request) } != 0 {
+        return Err(explain_queue(name, queues, io::Error::last_os_error()));
+    }
+    let real = request.ifr_name.iter().map(|c| *c as u8);
+    let real: Vec<u8> = real.take_while(|byte| *byte != 0).collect();
+    Ok((fd, String::from_utf8_lossy(&real).into_owned()))
+}
+
+fn checked(name: &str) -> Result<(), TapError> {
+    check_name(name).map_err(|fault| TapError::Name {
+        name: name.escape_debug().to_string(),
+        fault,
+    })
+}
+
+/// What an error of TUNSETIFF with `IFF_MULTI_QUEUE` means.
+fn explain_queue(name: &str, queues: u32, source: io::Error) -> TapError {
+    match source.raw_os_error() {
+        // `MAX_TAP_QUEUES` of drivers/net/tun.c are in use.
+        Some(libc::E2BIG) => TapError::Queues {
+            name: name.to_owned(),
+            queues,
+            source,
+        },
+        Some(libc::EINVAL) => TapError::NotMultiQueue {
+            name: name.to_owned(),
+            source,
+        },
+        _ => explain(name, source),
+    }
 }
 
 /// What the kernel accepts (`dev_valid_name` and `dev_alloc_name` in

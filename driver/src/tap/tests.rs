@@ -51,7 +51,7 @@ fn on_socket() -> (Tap, OwnedFd) {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None).unwrap();
     let pool = FramePool::new(512, 2048, 128).unwrap();
-    (Tap::from_fd(ours, "wp0".to_owned(), 1500, pool), theirs)
+    (Tap::from_fd(ours, "wp0".to_owned(), 0, 1500, pool), theirs)
 }
 
 fn offered(tap: &Tap, count: usize) -> VecDeque<Frame> {

@@ -117,7 +117,8 @@ impl TcpListener {
     ///
     /// # Errors
     /// `TimedOut` when the deadline has passed, `ConnectionAborted` when the
-    /// listener was closed, also while this call waited.
+    /// listener was closed, also while this call waited, `NetworkDown` when the
+    /// stack's device is gone.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let accepted = self.socket.retry(Dir::Read, |now| self.poll_accept(now))?;
         self.adopt(accepted)

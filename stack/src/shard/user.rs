@@ -53,7 +53,12 @@ impl Shard {
         let Some(Entry::Listener(listener)) = self.slots.open(fd) else {
             return Err(self.open_conn(fd).map_or_else(|e| e, |_| Errno::Invalid));
         };
-        let slot = listener.accept_queue.pop_front().ok_or(Errno::WouldBlock)?;
+        let none = if self.is_down {
+            Errno::NetworkDown
+        } else {
+            Errno::WouldBlock
+        };
+        let slot = listener.accept_queue.pop_front().ok_or(none)?;
         let conn = self
             .slots
             .conn(slot)
@@ -73,7 +78,9 @@ impl Shard {
             }
             Entry::Listener(listener) => {
                 listener.token = Some(token);
-                Ok(Ready::read_if(!listener.accept_queue.is_empty()))
+                Ok(Ready::read_if(
+                    self.is_down || !listener.accept_queue.is_empty(),
+                ))
             }
             Entry::Udp(socket) => {
                 socket.token = Some(token);

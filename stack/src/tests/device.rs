@@ -7,10 +7,15 @@ use super::*;
 #[test]
 fn a_device_that_is_gone_fails_every_connection() {
     let mut net = Net::new();
-    let (_, server, _) = net.connected();
+    let (listener, server, _) = net.connected();
     net.wire.state().broken[0] = true;
     net.poll(0);
-    assert!(net.told(0, server).contains(Ready::HANGUP));
+    let events = net.take_events(0);
+    let told = |fd, ready| events.iter().any(|e| e.fd == fd && e.ready.contains(ready));
+    assert!(told(server, Ready::HANGUP));
+    assert!(told(listener, Ready::READ));
+    let accepted = net.server.accept(listener, net.now);
+    assert_eq!(accepted, Err(Errno::NetworkDown));
     assert_eq!(net.read(0, server, 1), Err(Errno::NetworkDown));
     assert_eq!(net.write(0, server, b"x"), Err(Errno::NetworkDown));
     let again = net

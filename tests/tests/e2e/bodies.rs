@@ -5,15 +5,20 @@ use std::io::Write;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use wirepath_tests::http::{post_head, request};
 use wirepath_tests::pattern::{self, Check};
-use wirepath_tests::{Serve, Server};
+use wirepath_tests::{Lab, Serve, Server};
+
+on_every_device! {
+    a_hundred_mebibytes_up_and_down,
+    a_chunked_body_up_and_down,
+    curl_sends_and_gets_a_file_whole,
+    a_reader_that_stops_holds_up_nobody_and_loses_nothing,
+}
 
 const MIB: u64 = 1 << 20;
 
-#[test]
-fn a_hundred_mebibytes_up_and_down() {
+fn a_hundred_mebibytes_up_and_down(lab: &Lab) {
     const LENGTH: u64 = 100 * MIB;
-    let lab = lab!("a_hundred_mebibytes_up_and_down");
-    let server = Serve::new(&lab).without_capture().start();
+    let server = Serve::new(lab).without_capture().start();
     let mut client = server.client();
     let mut writer = client.socket().try_clone().unwrap();
     std::thread::scope(|scope| {
@@ -33,11 +38,9 @@ fn a_hundred_mebibytes_up_and_down() {
     assert_eq!(client.get("/").status, 200);
 }
 
-#[test]
-fn a_chunked_body_up_and_down() {
+fn a_chunked_body_up_and_down(lab: &Lab) {
     const LENGTH: u64 = 8 * MIB;
-    let lab = lab!("a_chunked_body_up_and_down");
-    let server = Serve::new(&lab).without_capture().start();
+    let server = Serve::new(lab).without_capture().start();
     let mut client = server.client();
     let mut writer = client.socket().try_clone().unwrap();
     std::thread::scope(|scope| {
@@ -90,10 +93,8 @@ impl<W: Write> Write for Chunks<W> {
     }
 }
 
-#[test]
-fn curl_sends_and_gets_a_file_whole() {
-    let lab = lab!("curl_sends_and_gets_a_file_whole");
-    let _server = Serve::new(&lab).without_capture().start();
+fn curl_sends_and_gets_a_file_whole(lab: &Lab) {
+    let _server = Serve::new(lab).without_capture().start();
     let [sent, got] = ["sent", "got"].map(|name| lab.dir().join(name));
     let mut file = std::fs::File::create(&sent).unwrap();
     pattern::send(32 * MIB, &mut file).unwrap();
@@ -114,11 +115,9 @@ fn curl_sends_and_gets_a_file_whole() {
     lab.run("cmp", &[sent.to_str().unwrap(), to]).ok();
 }
 
-#[test]
-fn a_reader_that_stops_holds_up_nobody_and_loses_nothing() {
+fn a_reader_that_stops_holds_up_nobody_and_loses_nothing(lab: &Lab) {
     const PAGES: usize = 8;
-    let lab = lab!("a_reader_that_stops_holds_up_nobody_and_loses_nothing");
-    let server = Serve::new(&lab)
+    let server = Serve::new(lab)
         .without_capture()
         .args(&["--maxprocs", "1"])
         .start();

@@ -5,9 +5,15 @@ use std::path::Path;
 use wirepath_tests::server::CAPTURE;
 use wirepath_tests::{Lab, Serve, Server};
 
+on_every_device! {
+    tshark_finds_every_request_and_no_malformed_frame,
+    times_in_the_capture_are_those_of_the_clock_and_do_not_go_back,
+    tcpdump_reads_it,
+}
+
 /// What tshark prints of the frames of a capture that `filter` lets through.
 #[track_caller]
-fn tshark(lab: &Lab, capture: &Path, filter: &str, field: &str) -> Vec<String> {
+pub fn tshark(lab: &Lab, capture: &Path, filter: &str, field: &str) -> Vec<String> {
     let file = capture.to_str().unwrap();
     let check = |protocol: &str| format!("{protocol}.check_checksum:TRUE");
     let [ip, tcp] = [check("ip"), check("tcp")];
@@ -29,10 +35,8 @@ fn tshark(lab: &Lab, capture: &Path, filter: &str, field: &str) -> Vec<String> {
     out.ok().text().lines().map(ToOwned::to_owned).collect()
 }
 
-#[test]
-fn tshark_finds_every_request_and_no_malformed_frame() {
-    let lab = lab!("tshark_finds_every_request_and_no_malformed_frame");
-    let server = Serve::new(&lab).start();
+fn tshark_finds_every_request_and_no_malformed_frame(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut asked = Vec::new();
     for (to, family) in [(Server::V4, 4), (Server::V6, 6)] {
         for connection in 0..5 {
@@ -50,11 +54,11 @@ fn tshark_finds_every_request_and_no_malformed_frame() {
     assert!(status.success(), "{printed}");
 
     let capture = lab.dir().join(CAPTURE);
-    let mut found = tshark(&lab, &capture, "http.request", "http.request.uri");
+    let mut found = tshark(lab, &capture, "http.request", "http.request.uri");
     found.sort();
     asked.sort();
     assert_eq!(found, asked);
-    let codes = tshark(&lab, &capture, "http.response", "http.response.code");
+    let codes = tshark(lab, &capture, "http.response", "http.response.code");
     assert_eq!(codes.len(), asked.len());
     assert!(codes.iter().all(|code| code == "200"));
 
@@ -66,18 +70,16 @@ fn tshark_finds_every_request_and_no_malformed_frame() {
         "tcp.analysis.retransmission",
         "tcp.analysis.lost_segment",
     ] {
-        let frames = tshark(&lab, &capture, wrong, "frame.number");
+        let frames = tshark(lab, &capture, wrong, "frame.number");
         assert_eq!(frames, Vec::<String>::new(), "{wrong}");
     }
     for there in ["arp", "icmp", "icmpv6"] {
-        let frames = tshark(&lab, &capture, there, "frame.number");
+        let frames = tshark(lab, &capture, there, "frame.number");
         assert!(frames.len() >= 2, "{there}: {frames:?}");
     }
 }
 
-#[test]
-fn times_in_the_capture_are_those_of_the_clock_and_do_not_go_back() {
-    let lab = lab!("times_in_the_capture_are_those_of_the_clock_and_do_not_go_back");
+fn times_in_the_capture_are_those_of_the_clock_and_do_not_go_back(lab: &Lab) {
     let now = || {
         let now = std::time::SystemTime::now();
         now.duration_since(std::time::UNIX_EPOCH)
@@ -85,13 +87,13 @@ fn times_in_the_capture_are_those_of_the_clock_and_do_not_go_back() {
             .as_secs_f64()
     };
     let before = now();
-    let server = Serve::new(&lab).start();
+    let server = Serve::new(lab).start();
     for _ in 0..50 {
         server.check_alive();
     }
     server.stop();
     let capture = lab.dir().join(CAPTURE);
-    let times: Vec<f64> = tshark(&lab, &capture, "tcp", "frame.time_epoch")
+    let times: Vec<f64> = tshark(lab, &capture, "tcp", "frame.time_epoch")
         .iter()
         .map(|time| time.parse().unwrap())
         .collect();
@@ -101,10 +103,8 @@ fn times_in_the_capture_are_those_of_the_clock_and_do_not_go_back() {
     assert!(times[0] > before - 1.0 && times[times.len() - 1] < now() + 1.0);
 }
 
-#[test]
-fn tcpdump_reads_it() {
-    let lab = lab!("tcpdump_reads_it");
-    let server = Serve::new(&lab).start();
+fn tcpdump_reads_it(lab: &Lab) {
+    let server = Serve::new(lab).start();
     server.check_alive();
     server.stop();
     let capture = lab.dir().join(CAPTURE);

@@ -6,16 +6,23 @@ use std::net::Shutdown;
 
 use wirepath_tests::http::{Client, post_head, request};
 use wirepath_tests::pattern::{self, Check};
-use wirepath_tests::{Serve, Server};
+use wirepath_tests::{Lab, Serve, Server};
 
 use crate::curl::curl;
 
-#[test]
-fn a_thousand_connections_at_once() {
+on_every_device! {
+    a_thousand_connections_at_once,
+    ten_times_as_many_connections_one_after_the_other,
+    ipv6_is_served_as_ipv4_is,
+    a_port_without_a_listener_refuses,
+    who_has_said_all_still_gets_the_reply,
+    who_ends_mid_head_is_let_go,
+}
+
+fn a_thousand_connections_at_once(lab: &Lab) {
     const THREADS: usize = 8;
     const EACH: usize = 125;
-    let lab = lab!("a_thousand_connections_at_once");
-    let server = Serve::new(&lab).without_capture().start();
+    let server = Serve::new(lab).without_capture().start();
     let all_are_open = Barrier::new(THREADS);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -46,10 +53,8 @@ fn ask_all(clients: &mut [Client], thread: usize, round: usize) {
     }
 }
 
-#[test]
-fn ten_times_as_many_connections_one_after_the_other() {
-    let lab = lab!("ten_times_as_many_connections_one_after_the_other");
-    let server = Serve::new(&lab).without_capture().start();
+fn ten_times_as_many_connections_one_after_the_other(lab: &Lab) {
+    let server = Serve::new(lab).without_capture().start();
     // More than the server has half-open slots, accept slots or pooled
     // stacks: whatever a connection leaves behind would run out.
     for _ in 0..10_000 {
@@ -60,11 +65,9 @@ fn ten_times_as_many_connections_one_after_the_other() {
     }
 }
 
-#[test]
-fn ipv6_is_served_as_ipv4_is() {
-    let lab = lab!("ipv6_is_served_as_ipv4_is");
-    let server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&format!("http://{}/", Server::V6)]);
+fn ipv6_is_served_as_ipv4_is(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let reply = curl(lab, &[&format!("http://{}/", Server::V6)]);
     assert_eq!(reply.body, b"Hello, World!\n");
 
     let mut client = server.connect(Server::V6).unwrap();
@@ -85,10 +88,8 @@ fn ipv6_is_served_as_ipv4_is() {
     });
 }
 
-#[test]
-fn a_port_without_a_listener_refuses() {
-    let lab = lab!("a_port_without_a_listener_refuses");
-    let server = Serve::new(&lab).start();
+fn a_port_without_a_listener_refuses(lab: &Lab) {
+    let server = Serve::new(lab).start();
     for to in ["10.0.0.2:8081", "[fd00::2]:8081"] {
         let err = server.connect(to).unwrap_err();
         assert_eq!(err.kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
@@ -96,10 +97,8 @@ fn a_port_without_a_listener_refuses() {
     server.check_alive();
 }
 
-#[test]
-fn who_has_said_all_still_gets_the_reply() {
-    let lab = lab!("who_has_said_all_still_gets_the_reply");
-    let server = Serve::new(&lab).start();
+fn who_has_said_all_still_gets_the_reply(lab: &Lab) {
+    let server = Serve::new(lab).start();
     for (asked, length) in [
         (request("GET", "/"), 14),
         (request("GET", "/big"), 1 << 20),
@@ -118,10 +117,8 @@ fn who_has_said_all_still_gets_the_reply() {
     }
 }
 
-#[test]
-fn who_ends_mid_head_is_let_go() {
-    let lab = lab!("who_ends_mid_head_is_let_go");
-    let server = Serve::new(&lab).start();
+fn who_ends_mid_head_is_let_go(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHo");
     client.socket().shutdown(Shutdown::Write).unwrap();

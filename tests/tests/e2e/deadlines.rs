@@ -1,11 +1,13 @@
 //! Clients that take too long.
 
-use wirepath_tests::Serve;
+use wirepath_tests::{Lab, Serve};
 
-#[test]
-fn a_head_that_never_ends_is_not_waited_for() {
-    let lab = lab!("a_head_that_never_ends_is_not_waited_for");
-    let server = Serve::new(&lab).start();
+on_every_device! {
+    a_head_that_never_ends_is_not_waited_for,
+}
+
+fn a_head_that_never_ends_is_not_waited_for(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut half = server.client();
     half.send("GET / HTTP/1.1\r\nHost: la");
     let mut silent = server.client();

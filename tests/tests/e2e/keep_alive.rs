@@ -3,12 +3,18 @@
 use std::io::Write;
 
 use wirepath_tests::http::request;
-use wirepath_tests::{Serve, Server};
+use wirepath_tests::{Lab, Serve, Server};
 
-#[test]
-fn curl_uses_its_connection_again() {
-    let lab = lab!("curl_uses_its_connection_again");
-    let _server = Serve::new(&lab).start();
+on_every_device! {
+    curl_uses_its_connection_again,
+    a_connection_serves_a_thousand_requests,
+    close_is_said_and_done,
+    ten_thousand_pipelined_requests_are_answered_in_order,
+    requests_cut_at_every_byte_are_put_together,
+}
+
+fn curl_uses_its_connection_again(lab: &Lab) {
+    let _server = Serve::new(lab).start();
     let url = format!("http://{}/", Server::V4);
     let args = [
         "-sS",
@@ -24,10 +30,8 @@ fn curl_uses_its_connection_again() {
     assert_eq!(out.ok().text(), "200 1\n200 0\n");
 }
 
-#[test]
-fn a_connection_serves_a_thousand_requests() {
-    let lab = lab!("a_connection_serves_a_thousand_requests");
-    let server = Serve::new(&lab).start();
+fn a_connection_serves_a_thousand_requests(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     for n in 0..1000 {
         let path = ["/", "/about", "/users/7", "/stream?n=2", "/nope"][n % 5];
@@ -36,10 +40,8 @@ fn a_connection_serves_a_thousand_requests() {
     }
 }
 
-#[test]
-fn close_is_said_and_done() {
-    let lab = lab!("close_is_said_and_done");
-    let server = Serve::new(&lab).start();
+fn close_is_said_and_done(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
     let reply = client.reply().unwrap();
@@ -53,11 +55,9 @@ fn close_is_said_and_done() {
     assert!(all.ends_with("\r\n\r\nHello, World!\n"), "{all}");
 }
 
-#[test]
-fn ten_thousand_pipelined_requests_are_answered_in_order() {
+fn ten_thousand_pipelined_requests_are_answered_in_order(lab: &Lab) {
     const REQUESTS: usize = 10_000;
-    let lab = lab!("ten_thousand_pipelined_requests_are_answered_in_order");
-    let server = Serve::new(&lab).without_capture().start();
+    let server = Serve::new(lab).without_capture().start();
     let mut client = server.client();
     let mut writer = client.socket().try_clone().unwrap();
     std::thread::scope(|scope| {
@@ -79,10 +79,8 @@ fn ten_thousand_pipelined_requests_are_answered_in_order() {
     assert_eq!(client.get("/").status, 200);
 }
 
-#[test]
-fn requests_cut_at_every_byte_are_put_together() {
-    let lab = lab!("requests_cut_at_every_byte_are_put_together");
-    let server = Serve::new(&lab).start();
+fn requests_cut_at_every_byte_are_put_together(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     let asked = request("GET", "/users/slow");
     for cut in 1..asked.len() {

@@ -5,28 +5,51 @@ use std::path::Path;
 
 use wirepath_tests::frames::{BROADCAST, ethernet, ethertype};
 use wirepath_tests::inject::Injector;
-use wirepath_tests::process::Daemon;
+use wirepath_tests::process::{Daemon, run};
 use wirepath_tests::wait::wait_until;
+use wirepath_tests::{Device, Lab};
 
 #[test]
 fn a_panic_leaves_no_namespace_and_no_program() {
-    let lab = lab!(bare "a_panic_leaves_no_namespace_and_no_program");
-    let namespace = Path::new("/run/netns").join(lab.net().name());
-    assert!(namespace.exists());
+    let lab = lab!("a_panic_leaves_no_namespace_and_no_program");
+    check_panic_leaves_nothing(lab);
+    // A veth pair needs no more rights than a TAP.
+    let name = "a_panic_leaves_no_namespaces_and_no_program";
+    check_panic_leaves_nothing(Lab::new(Device::XdpNative, name).unwrap());
+}
+
+#[track_caller]
+fn check_panic_leaves_nothing(lab: Lab) {
+    let namespaces =
+        [lab.net(), lab.server_net()].map(|net| Path::new("/run/netns").join(net.name()));
+    assert!(namespaces.iter().all(|path| path.exists()));
     let dir = lab.dir().to_owned();
     let mut pid = 0;
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let lab = lab;
-        let mut sleeper = Daemon::start(lab.net().command("sleep").arg("600")).unwrap();
+        let mut sleeper = Daemon::start(lab.server_net().command("sleep").arg("600")).unwrap();
         pid = sleeper.pid();
         assert!(sleeper.ended().is_none());
         panic!("on purpose");
     }));
     assert!(ended.is_err());
-    assert!(!namespace.exists());
+    assert!(!namespaces.iter().any(|path| path.exists()));
     assert!(!Path::new("/proc").join(pid.to_string()).exists());
     // A test that failed would want its folder kept.
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_veth_pair_joins_the_client_to_the_servers_kernel() {
+    let name = "a_veth_pair_joins_the_client_to_the_servers_kernel";
+    let Some(lab) = Lab::with_queues(Device::XdpNative, name, 2) else {
+        return;
+    };
+    lab.server_net().ip("addr add 10.0.0.9/24 dev wp0");
+    lab.run("ping", &["-c", "1", "-W", "10", "10.0.0.9"]).ok();
+    let mut ls = lab.server_net().command("ls");
+    let queues = run(ls.arg("/sys/class/net/wp0/queues")).ok().text();
+    assert_eq!(queues.split_whitespace().count(), 4, "{queues}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! ICMP echo, from the kernel's ping.
 
-use wirepath_tests::Serve;
+use wirepath_tests::{Lab, Serve};
 
-#[test]
-fn ping_is_answered_over_ipv4_and_ipv6() {
-    let lab = lab!("ping_is_answered_over_ipv4_and_ipv6");
-    let _server = Serve::new(&lab).start();
+on_every_device! {
+    ping_is_answered_over_ipv4_and_ipv6,
+}
+
+fn ping_is_answered_over_ipv4_and_ipv6(lab: &Lab) {
+    let _server = Serve::new(lab).start();
     for (family, to) in [("-4", "10.0.0.2"), ("-6", "fd00::2")] {
         for size in ["0", "56", "57", "1400"] {
             let args = [family, "-c", "5", "-i", "0.05", "-W", "10", "-s", size, to];

@@ -1,19 +1,29 @@
 //! Each route of the demo site, asked for with curl.
 
 use serde_json::Value;
-use wirepath_tests::{Serve, Server};
+use wirepath_tests::{Lab, Serve, Server};
 
 use crate::curl::curl;
+
+on_every_device! {
+    the_front_page,
+    pages_with_and_without_a_name,
+    echo_takes_a_post_only,
+    curl_waits_for_100_continue_and_gets_it,
+    big_is_a_mebibyte,
+    stream_comes_in_chunks,
+    a_panic_costs_its_connection_and_no_other,
+    sleep_does_not_hold_up_others,
+    the_counters_are_json_and_grow,
+}
 
 fn url(path: &str) -> String {
     format!("http://{}{path}", Server::V4)
 }
 
-#[test]
-fn the_front_page() {
-    let lab = lab!("the_front_page");
-    let _server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&url("/")]);
+fn the_front_page(lab: &Lab) {
+    let _server = Serve::new(lab).start();
+    let reply = curl(lab, &[&url("/")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body, b"Hello, World!\n");
     assert_eq!(reply.field("content-length"), Some("14"));
@@ -22,53 +32,47 @@ fn the_front_page() {
     let date = reply.field("date").expect("RFC 9110 §6.6.1 wants a Date");
     assert!(date.ends_with(" GMT"), "{date}");
 
-    let reply = curl(&lab, &["--head", &url("/")]);
+    let reply = curl(lab, &["--head", &url("/")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.field("content-length"), Some("14"));
     assert!(reply.body.is_empty());
 }
 
-#[test]
-fn pages_with_and_without_a_name() {
-    let lab = lab!("pages_with_and_without_a_name");
-    let _server = Serve::new(&lab).start();
-    let about = curl(&lab, &[&url("/about")]);
+fn pages_with_and_without_a_name(lab: &Lab) {
+    let _server = Serve::new(lab).start();
+    let about = curl(lab, &[&url("/about")]);
     assert_eq!(about.status, 200);
     assert!(!about.body.is_empty());
 
     for id in ["42", "ada", "%C3%A9"] {
-        let user = curl(&lab, &[&url(&format!("/users/{id}"))]);
+        let user = curl(lab, &[&url(&format!("/users/{id}"))]);
         assert_eq!(user.status, 200);
         let id = if id == "%C3%A9" { "é" } else { id };
         assert!(user.text().contains(id), "{}", user.text());
     }
 
     for missing in ["/nope", "/about/", "/users/", "/users/1/2", "/echo/x"] {
-        let reply = curl(&lab, &[&url(missing)]);
+        let reply = curl(lab, &[&url(missing)]);
         assert_eq!(reply.status, 404, "{missing}");
     }
 }
 
-#[test]
-fn echo_takes_a_post_only() {
-    let lab = lab!("echo_takes_a_post_only");
-    let _server = Serve::new(&lab).start();
-    let reply = curl(&lab, &["--data-binary", "to and fro", &url("/echo")]);
+fn echo_takes_a_post_only(lab: &Lab) {
+    let _server = Serve::new(lab).start();
+    let reply = curl(lab, &["--data-binary", "to and fro", &url("/echo")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body, b"to and fro");
 
-    let reply = curl(&lab, &["--data-binary", "", &url("/echo")]);
+    let reply = curl(lab, &["--data-binary", "", &url("/echo")]);
     assert_eq!((reply.status, reply.body.len()), (200, 0));
 
-    let reply = curl(&lab, &[&url("/echo")]);
+    let reply = curl(lab, &[&url("/echo")]);
     assert_eq!(reply.status, 405);
     assert_eq!(reply.field("allow"), Some("POST"));
 }
 
-#[test]
-fn curl_waits_for_100_continue_and_gets_it() {
-    let lab = lab!("curl_waits_for_100_continue_and_gets_it");
-    let _server = Serve::new(&lab).start();
+fn curl_waits_for_100_continue_and_gets_it(lab: &Lab) {
+    let _server = Serve::new(lab).start();
     let args = [
         "-v",
         "-H",
@@ -86,20 +90,16 @@ fn curl_waits_for_100_continue_and_gets_it() {
     assert_eq!(out.stdout, b"patience");
 }
 
-#[test]
-fn big_is_a_mebibyte() {
-    let lab = lab!("big_is_a_mebibyte");
-    let _server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&url("/big")]);
+fn big_is_a_mebibyte(lab: &Lab) {
+    let _server = Serve::new(lab).start();
+    let reply = curl(lab, &[&url("/big")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body.len(), 1 << 20);
 }
 
-#[test]
-fn stream_comes_in_chunks() {
-    let lab = lab!("stream_comes_in_chunks");
-    let server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&url("/stream?n=5")]);
+fn stream_comes_in_chunks(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let reply = curl(lab, &[&url("/stream?n=5")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.field("transfer-encoding"), Some("chunked"));
     assert_eq!(reply.field("content-length"), None);
@@ -120,10 +120,8 @@ fn stream_comes_in_chunks() {
     assert_eq!(sizes[3], 0);
 }
 
-#[test]
-fn a_panic_costs_its_connection_and_no_other() {
-    let lab = lab!("a_panic_costs_its_connection_and_no_other");
-    let server = Serve::new(&lab).start();
+fn a_panic_costs_its_connection_and_no_other(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut bystander = server.client();
     assert_eq!(bystander.get("/").status, 200);
 
@@ -135,10 +133,8 @@ fn a_panic_costs_its_connection_and_no_other() {
     server.check_alive();
 }
 
-#[test]
-fn sleep_does_not_hold_up_others() {
-    let lab = lab!("sleep_does_not_hold_up_others");
-    let server = Serve::new(&lab).args(&["--maxprocs", "1"]).start();
+fn sleep_does_not_hold_up_others(lab: &Lab) {
+    let server = Serve::new(lab).args(&["--maxprocs", "1"]).start();
     let mut sleeper = server.client();
     sleeper.send("GET /sleep?ms=700 HTTP/1.1\r\nHost: lab\r\n\r\n");
     // On one P, these are served by it while that one sleeps.
@@ -149,11 +145,9 @@ fn sleep_does_not_hold_up_others() {
     assert_eq!(reply.status, 200);
 }
 
-#[test]
-fn the_counters_are_json_and_grow() {
-    let lab = lab!("the_counters_are_json_and_grow");
-    let server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&url("/debug/wirepath")]);
+fn the_counters_are_json_and_grow(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let reply = curl(lab, &[&url("/debug/wirepath")]);
     let kind = reply.field("content-type").unwrap();
     assert!(kind.starts_with("application/json"), "{kind}");
     let before = sum(&server.counters());

@@ -6,9 +6,17 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use wirepath_tests::wait::wait_until;
-use wirepath_tests::{Serve, Server};
+use wirepath_tests::{Lab, Serve, Server};
 
 use crate::curl::curl;
+
+on_every_device! {
+    a_dump_shows_who_waits_for_which_connection,
+    sigquit_prints_the_goroutines_and_ends_with_2,
+    spin_computes_for_as_long_as_asked,
+    quick_requests_are_answered_while_a_handler_computes,
+    an_idle_server_uses_no_cpu,
+}
 
 fn url(path: &str) -> String {
     format!("http://{}{path}", Server::V4)
@@ -21,20 +29,18 @@ fn about<'a>(dump: &'a str, text: &str) -> Vec<&'a str> {
         .collect()
 }
 
-#[test]
-fn a_dump_shows_who_waits_for_which_connection() {
-    let lab = lab!("a_dump_shows_who_waits_for_which_connection");
-    let server = Serve::new(&lab).start();
+fn a_dump_shows_who_waits_for_which_connection(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut idle = server.client();
     assert_eq!(idle.get("/").status, 200);
-    let reply = curl(&lab, &[&url("/debug/goroutines")]);
+    let reply = curl(lab, &[&url("/debug/goroutines")]);
     assert_eq!(reply.status, 200);
     let kind = reply.field("content-type").unwrap();
     assert!(kind.starts_with("text/plain"), "{kind}");
     // The listener and the idle connection, both bound to no thread between
     // steps, and the one that asks. On a busy machine the first two take their time.
     wait_until("all to be where they belong", || {
-        let dump = curl(&lab, &[&url("/debug/goroutines")]).text();
+        let dump = curl(lab, &[&url("/debug/goroutines")]).text();
         let listens = about(&dump, " LISTEN, accept-q 0 of ");
         let waits = about(&dump, "tcp 10.0.0.2:8080 -> 10.0.0.1:");
         let idle = "ESTABLISHED, recv-q 0, send-q 0; to read";
@@ -44,10 +50,8 @@ fn a_dump_shows_who_waits_for_which_connection() {
     });
 }
 
-#[test]
-fn sigquit_prints_the_goroutines_and_ends_with_2() {
-    let lab = lab!("sigquit_prints_the_goroutines_and_ends_with_2");
-    let mut server = Serve::new(&lab).start();
+fn sigquit_prints_the_goroutines_and_ends_with_2(lab: &Lab) {
+    let mut server = Serve::new(lab).start();
     let mut idle = server.client();
     assert_eq!(idle.get("/").status, 200);
     server.daemon().signal(Signal::QUIT);
@@ -59,18 +63,16 @@ fn sigquit_prints_the_goroutines_and_ends_with_2() {
     assert!(output.contains("created at "), "{output}");
 }
 
-#[test]
-fn spin_computes_for_as_long_as_asked() {
-    let lab = lab!("spin_computes_for_as_long_as_asked");
-    let server = Serve::new(&lab).start();
-    let reply = curl(&lab, &[&url("/spin?ms=60")]);
+fn spin_computes_for_as_long_as_asked(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let reply = curl(lab, &[&url("/spin?ms=60")]);
     assert_eq!(
         (reply.status, reply.text().as_str()),
         (200, "computed for 60 ms\n")
     );
     for bad in ["10001", "-1", "long"] {
         assert_eq!(
-            curl(&lab, &[&url(&format!("/spin?ms={bad}"))]).status,
+            curl(lab, &[&url(&format!("/spin?ms={bad}"))]).status,
             400,
             "{bad}"
         );
@@ -90,10 +92,8 @@ fn spin_computes_for_as_long_as_asked() {
 }
 
 /// With one P, and a handler that keeps it, a spare P serves the others.
-#[test]
-fn quick_requests_are_answered_while_a_handler_computes() {
-    let lab = lab!("quick_requests_are_answered_while_a_handler_computes");
-    let server = Serve::new(&lab).args(&["--maxprocs", "1"]).start();
+fn quick_requests_are_answered_while_a_handler_computes(lab: &Lab) {
+    let server = Serve::new(lab).args(&["--maxprocs", "1"]).start();
     let mut quick = server.client();
     assert_eq!(quick.get("/").status, 200);
     std::thread::scope(|scope| {
@@ -137,10 +137,8 @@ fn switches(pid: u32) -> u64 {
     threads.map(of).sum()
 }
 
-#[test]
-fn an_idle_server_uses_no_cpu() {
-    let lab = lab!("an_idle_server_uses_no_cpu");
-    let mut server = Serve::new(&lab).without_capture().start();
+fn an_idle_server_uses_no_cpu(lab: &Lab) {
+    let mut server = Serve::new(lab).without_capture().start();
     let mut idle = server.client();
     assert_eq!(idle.get("/").status, 200);
     let pid = server.daemon().pid();

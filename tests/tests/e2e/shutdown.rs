@@ -2,14 +2,20 @@
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
-use wirepath_tests::Serve;
 use wirepath_tests::http::request;
+use wirepath_tests::{Lab, Serve};
 
-#[test]
-fn a_request_in_flight_is_answered_before_the_end() {
-    let lab = lab!("a_request_in_flight_is_answered_before_the_end");
+on_every_device! {
+    a_request_in_flight_is_answered_before_the_end,
+    idle_connections_do_not_hold_it_up,
+    totals_are_printed_at_the_end,
+    the_device_can_be_used_again_at_once,
+    a_response_that_nobody_has_read_yet_still_arrives,
+}
+
+fn a_request_in_flight_is_answered_before_the_end(lab: &Lab) {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Serve::new(&lab).start();
+        let mut server = Serve::new(lab).start();
         let mut client = server.client();
         client.send(request("GET", "/sleep?ms=500"));
         // Asked later and answered: so that one is being handled.
@@ -23,10 +29,8 @@ fn a_request_in_flight_is_answered_before_the_end() {
     }
 }
 
-#[test]
-fn idle_connections_do_not_hold_it_up() {
-    let lab = lab!("idle_connections_do_not_hold_it_up");
-    let mut server = Serve::new(&lab).start();
+fn idle_connections_do_not_hold_it_up(lab: &Lab) {
+    let mut server = Serve::new(lab).start();
     let mut idle: Vec<_> = (0..50).map(|_| server.client()).collect();
     for client in &mut idle {
         assert_eq!(client.get("/").status, 200);
@@ -39,10 +43,8 @@ fn idle_connections_do_not_hold_it_up() {
     assert_eq!(status.code(), Some(0), "{printed}");
 }
 
-#[test]
-fn totals_are_printed_at_the_end() {
-    let lab = lab!("totals_are_printed_at_the_end");
-    let server = Serve::new(&lab).start();
+fn totals_are_printed_at_the_end(lab: &Lab) {
+    let server = Serve::new(lab).start();
     for _ in 0..37 {
         server.check_alive();
     }
@@ -51,21 +53,17 @@ fn totals_are_printed_at_the_end() {
     assert!(printed.contains("37"), "37 requests were served: {printed}");
 }
 
-#[test]
-fn the_tap_can_be_used_again_at_once() {
-    let lab = lab!("the_tap_can_be_used_again_at_once");
+fn the_device_can_be_used_again_at_once(lab: &Lab) {
     for _ in 0..3 {
-        let server = Serve::new(&lab).start();
+        let server = Serve::new(lab).start();
         server.check_alive();
         let (status, printed) = server.stop();
         assert_eq!(status.code(), Some(0), "{printed}");
     }
 }
 
-#[test]
-fn a_response_that_nobody_has_read_yet_still_arrives() {
-    let lab = lab!("a_response_that_nobody_has_read_yet_still_arrives");
-    let mut server = Serve::new(&lab).start();
+fn a_response_that_nobody_has_read_yet_still_arrives(lab: &Lab) {
+    let mut server = Serve::new(lab).start();
     let mut client = server.client();
     set_socket_recv_buffer_size(client.socket(), 4096).unwrap();
     client.send(request("GET", "/big"));

@@ -6,6 +6,15 @@ use rustix::net::sockopt::set_socket_linger;
 use wirepath_tests::http::{Client, post_head, request};
 use wirepath_tests::{Lab, Serve, Server};
 
+on_every_device! {
+    a_reset_mid_body,
+    an_end_of_stream_mid_body,
+    a_reset_while_much_is_on_its_way_to_it,
+    a_process_that_is_killed_mid_body,
+    a_client_that_falls_silent,
+    a_cable_that_is_pulled_and_put_back,
+}
+
 /// A client that sent half of a body and got what of it came back.
 fn in_mid_body(server: &Server<'_>, to: &str) -> Client {
     let mut client = server.connect(to).unwrap();
@@ -14,10 +23,8 @@ fn in_mid_body(server: &Server<'_>, to: &str) -> Client {
     client
 }
 
-#[test]
-fn a_reset_mid_body() {
-    let lab = lab!("a_reset_mid_body");
-    let server = Serve::new(&lab).start();
+fn a_reset_mid_body(lab: &Lab) {
+    let server = Serve::new(lab).start();
     for _ in 0..20 {
         let client = in_mid_body(&server, Server::V4);
         set_socket_linger(client.socket(), Some(Duration::ZERO)).unwrap();
@@ -26,10 +33,8 @@ fn a_reset_mid_body() {
     }
 }
 
-#[test]
-fn an_end_of_stream_mid_body() {
-    let lab = lab!("an_end_of_stream_mid_body");
-    let server = Serve::new(&lab).start();
+fn an_end_of_stream_mid_body(lab: &Lab) {
+    let server = Serve::new(lab).start();
     for _ in 0..20 {
         let client = in_mid_body(&server, Server::V6);
         client.socket().shutdown(std::net::Shutdown::Both).unwrap();
@@ -38,10 +43,8 @@ fn an_end_of_stream_mid_body() {
     }
 }
 
-#[test]
-fn a_reset_while_much_is_on_its_way_to_it() {
-    let lab = lab!("a_reset_while_much_is_on_its_way_to_it");
-    let server = Serve::new(&lab).without_capture().start();
+fn a_reset_while_much_is_on_its_way_to_it(lab: &Lab) {
+    let server = Serve::new(lab).without_capture().start();
     for _ in 0..20 {
         let mut client = server.client();
         for _ in 0..16 {
@@ -54,10 +57,8 @@ fn a_reset_while_much_is_on_its_way_to_it() {
     }
 }
 
-#[test]
-fn a_process_that_is_killed_mid_body() {
-    let lab = lab!("a_process_that_is_killed_mid_body");
-    let server = Serve::new(&lab).without_capture().start();
+fn a_process_that_is_killed_mid_body(lab: &Lab) {
+    let server = Serve::new(lab).without_capture().start();
     let url = format!("http://{}/echo", Server::V4);
     let args = [
         "-sS",
@@ -70,39 +71,41 @@ fn a_process_that_is_killed_mid_body() {
     ];
     let mut curl = lab.net().command("curl");
     curl.args(args).args(["-X", "POST", &url]);
-    let before = received(&lab);
+    let before = received(lab);
     let mut child = curl.spawn().unwrap();
-    wirepath_tests::wait::wait_until("curl uploads", || received(&lab) > before + 32 * 1024);
+    wirepath_tests::wait::wait_until("curl uploads", || received(lab) > before + 32 * 1024);
     child.kill().unwrap();
     child.wait().unwrap();
     server.check_alive();
 }
 
-/// Bytes that the kernel has sent into the TAP.
+/// Bytes that the client has sent.
 fn received(lab: &Lab) -> u64 {
     let path = "/proc/thread-self/net/dev";
     let devices = lab.net().enter(|| std::fs::read_to_string(path)).unwrap();
-    let line = devices
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("wp0:"));
+    let line = devices.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix(lab.client_end())?
+            .strip_prefix(':')
+    });
     let sent = line.and_then(|line| line.split_whitespace().nth(8));
-    sent.expect("the TAP is there").parse().unwrap()
+    sent.expect("the interface is there").parse().unwrap()
 }
 
-#[test]
-fn a_client_that_falls_silent() {
-    let lab = lab!("a_client_that_falls_silent");
-    lab.net().ip("addr add 10.0.0.3/24 dev wp0");
-    let server = Serve::new(&lab).start();
+fn a_client_that_falls_silent(lab: &Lab) {
+    let dev = lab.client_end();
+    lab.net().ip(&format!("addr add 10.0.0.3/24 dev {dev}"));
+    let server = Serve::new(lab).start();
     // The route's preferred source makes this client 10.0.0.3.
-    lab.net().ip("route add 10.0.0.2/32 dev wp0 src 10.0.0.3");
+    lab.net()
+        .ip(&format!("route add 10.0.0.2/32 dev {dev} src 10.0.0.3"));
     let mut silent = in_mid_body(&server, Server::V4);
     silent.send(request("GET", "/big"));
     let from = silent.socket().local_addr().unwrap();
     assert_eq!(from.ip().to_string(), "10.0.0.3");
-    lab.net().ip("route del 10.0.0.2/32 dev wp0");
+    lab.net().ip(&format!("route del 10.0.0.2/32 dev {dev}"));
     // Without its address the kernel neither answers for that client nor sends.
-    lab.net().ip("addr del 10.0.0.3/24 dev wp0");
+    lab.net().ip(&format!("addr del 10.0.0.3/24 dev {dev}"));
     for _ in 0..20 {
         server.check_alive();
     }
@@ -110,14 +113,14 @@ fn a_client_that_falls_silent() {
     server.check_alive();
 }
 
-#[test]
-fn a_cable_that_is_pulled_and_put_back() {
-    let lab = lab!("a_cable_that_is_pulled_and_put_back");
-    let server = Serve::new(&lab).start();
+fn a_cable_that_is_pulled_and_put_back(lab: &Lab) {
+    let server = Serve::new(lab).start();
     let mut client = server.client();
     assert_eq!(client.get("/").status, 200);
-    lab.net().ip("link set wp0 down");
-    lab.net().ip("link set wp0 up");
+    for state in ["down", "up"] {
+        let link = format!("link set {} {state}", lab.client_end());
+        lab.net().ip(&link);
+    }
     server.check_alive();
     // TCP does not notice a short outage.
     assert_eq!(client.get("/").status, 200);

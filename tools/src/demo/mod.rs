@@ -12,7 +12,7 @@ use wirepath_driver::cable::{CableOptions, cable};
 use wirepath_driver::trace::{self, Stage};
 use wirepath_stack::{Cidr, Config};
 
-use crate::device::{self, Attachment};
+use crate::device::{self, Attachment, Opened};
 use crate::failure::Failure;
 use crate::{signals, site};
 
@@ -78,13 +78,15 @@ fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
     let setup = |e: namespace::NamespaceError| Failure::setup(&e);
     namespace::enter().map_err(setup)?;
     may_open_tun()?;
-    let attachment = device::attach_tap(&device::TapRequest {
+    let attachment = device::open_tap(&device::TapRequest {
         name: TAP,
+        queues: 1,
         addrs: &[cidr(SERVER), cidr(SERVER_6)],
         gateways: &[],
         mac: None,
         pcap: Some(pcap),
-    })?;
+    })?
+    .assemble()?;
     let kernel = namespace::Rtnetlink::open().map_err(setup)?;
     let index = namespace::index_of(TAP).map_err(setup)?;
     kernel.set_up(index).map_err(setup)?;
@@ -112,8 +114,8 @@ fn on_cable(pcap: &Path) -> Result<(), Failure> {
     );
     let (near, far) = cable(CableOptions::default()).map_err(|e| Failure::setup(&e))?;
     let config = |text| Config::new(device::mac_for(text), vec![cidr(text)]);
-    let attachment = Attachment::new(Box::new(near), config(SERVER), Some(pcap))?;
-    let client = Attachment::new(Box::new(far), config(CLIENT), None)?;
+    let attachment = Opened::new(vec![Box::new(near)], config(SERVER), Some(pcap))?.assemble()?;
+    let client = Opened::new(vec![Box::new(far)], config(CLIENT), None)?.assemble()?;
     let client_runtime = Runtime::builder()
         .stack(client.stack)
         .max_procs(1)

@@ -16,6 +16,8 @@ use crate::failure::Failure;
 pub struct TapRequest<'a> {
     /// The device.
     pub name: &'a str,
+    /// Its queues.
+    pub queues: u32,
     /// The stack's addresses.
     pub addrs: &'a [Cidr],
     /// Its next hops.
@@ -26,42 +28,66 @@ pub struct TapRequest<'a> {
     pub pcap: Option<&'a Path>,
 }
 
-/// A stack on its device.
-pub struct Attachment {
-    /// The stack.
-    pub stack: Stack,
-    /// The device, as it describes itself.
-    pub device: QueueInfo,
-    capture: Option<(CaptureFile, PathBuf)>,
+/// Everything that takes a right to open, opened, and nothing running yet:
+/// the moment to give rights up.
+pub struct Opened {
+    queues: Vec<Box<dyn Queue>>,
+    config: Config,
+    capture: Option<(File, PathBuf)>,
 }
 
-impl Attachment {
-    /// A stack over `queue`, captured when `pcap` says where to.
+impl Opened {
+    /// Queues for a stack of `config`, captured when `pcap` says where to.
     pub fn new(
-        mut queue: Box<dyn Queue>,
+        queues: Vec<Box<dyn Queue>>,
         config: Config,
         pcap: Option<&Path>,
-    ) -> Result<Attachment, Failure> {
-        let device = queue.info().clone();
-        let mut capture = None;
-        if let Some(path) = pcap {
+    ) -> Result<Opened, Failure> {
+        let capture = pcap.map(|path| {
             let file = File::create(path).map_err(|e| {
                 let path = path.display();
                 Failure::refused(format!("cannot write the capture {path}: {e}"))
             })?;
+            Ok((file, path.to_owned()))
+        });
+        Ok(Opened {
+            queues,
+            config,
+            capture: capture.transpose()?,
+        })
+    }
+
+    /// Starts the capture's writer, and makes the stack.
+    pub fn assemble(self) -> Result<Attachment, Failure> {
+        let device = self.queues[0].info().clone();
+        let mut queues = self.queues;
+        let mut capture = None;
+        if let Some((file, path)) = self.capture {
             let file = CaptureFile::start(file, CaptureOptions::default())
                 .map_err(|e| Failure::setup(&e))?;
-            queue = Box::new(file.wrap(queue));
-            capture = Some((file, path.to_owned()));
+            let wrap = |queue| Box::new(file.wrap(queue)) as Box<dyn Queue>;
+            queues = queues.into_iter().map(wrap).collect();
+            capture = Some((file, path));
         }
-        let stack = Stack::new(config, vec![queue]).map_err(|e| Failure::setup(&e))?;
+        let stack = Stack::new(self.config, queues).map_err(|e| Failure::setup(&e))?;
         Ok(Attachment {
             stack,
             device,
             capture,
         })
     }
+}
 
+/// A stack on its device.
+pub struct Attachment {
+    /// The stack.
+    pub stack: Stack,
+    /// The device's first queue, as it describes itself.
+    pub device: QueueInfo,
+    capture: Option<(CaptureFile, PathBuf)>,
+}
+
+impl Attachment {
     /// Ends the capture, when there is one, and says what is in it.
     pub fn finish(self) -> Result<(), Failure> {
         let Some((file, path)) = self.capture else {
@@ -80,13 +106,15 @@ impl Attachment {
     }
 }
 
-/// Opens a TAP and puts a stack on it.
-pub fn attach_tap(request: &TapRequest<'_>) -> Result<Attachment, Failure> {
-    let tap = Tap::open(&TapOptions::new(request.name)).map_err(|e| Failure::setup(&e))?;
+/// Opens a TAP for a stack.
+pub fn open_tap(request: &TapRequest<'_>) -> Result<Opened, Failure> {
+    let taps = Tap::open_queues(&TapOptions::new(request.name), request.queues)
+        .map_err(|e| Failure::setup(&e))?;
     let mac = request.mac.unwrap_or_else(|| mac_for(request.name));
     let mut config = Config::new(mac, request.addrs.to_vec());
     config.gateways = request.gateways.to_vec();
-    Attachment::new(Box::new(tap), config, request.pcap)
+    let queues = taps.into_iter().map(|tap| Box::new(tap) as Box<dyn Queue>);
+    Opened::new(queues.collect(), config, request.pcap)
 }
 
 /// A locally administered address that is the same at every start, so that

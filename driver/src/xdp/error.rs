@@ -1,0 +1,301 @@
+//! Why queues could not be opened, in words that say what to do.
+
+use std::fmt::Display;
+use std::io;
+use std::ops::RangeInclusive;
+
+use xsk_rs::umem::UmemCreateError;
+
+use super::bind::errno_of;
+use super::filter::FilterError;
+use super::options::{BindMode, BusyPoll, Shape};
+use crate::frame::PoolError;
+
+/// Why queues of an interface could not be opened. The text says what failed,
+/// why, and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum XdpError {
+    /// The interface, or the program on it.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The frame pool.
+    #[error(transparent)]
+    Pool(PoolError),
+    /// Queues that the interface does not have.
+    #[error(
+        "{interface} has {has} receive queue(s), numbered from 0, and not {}-{}; name those that it has with --queues, or give it more with 'sudo ethtool -L {interface} combined N' ('ethtool -l {interface}' shows how many it can have)",
+        asked.start(), asked.end()
+    )]
+    Queues {
+        /// The interface.
+        interface: String,
+        /// Queues asked for.
+        asked: RangeInclusive<u32>,
+        /// Receive queues that it has.
+        has: u32,
+    },
+    /// A ring length that the kernel does not take.
+    #[error(
+        "a ring of {0} frames cannot be made; --ring-len is a power of two up to 32768, such as 2048"
+    )]
+    RingLen(u32),
+    /// A number of frames that makes no sense.
+    #[error("a queue cannot have {0} frames; give --frames from 8 to 2097152, such as 4096")]
+    Frames(u32),
+    /// A slot length that the kernel does not take.
+    #[error("frames of {0} bytes cannot be had; --frame-len is 2048 or 4096")]
+    FrameLen(u32),
+    /// Frames of the interface do not fit a slot.
+    #[error(
+        "the MTU of {interface} is {mtu} bytes, and a frame of {frame_len} bytes has room for {most}; lower it with 'sudo ip link set {interface} mtu {most}', or take --frame-len 4096, which fits 3818 (frames over several buffers are not used)"
+    )]
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// Its MTU, in bytes.
+        mtu: u32,
+        /// Bytes of a slot.
+        frame_len: u32,
+        /// The largest MTU that fits, in bytes.
+        most: usize,
+    },
+    /// This process may not make an AF_XDP socket, or not bind it.
+    #[error(
+        "cannot {step}: not permitted; run as root, or with CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF ('sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep FILE', or AmbientCapabilities= in the unit)"
+    )]
+    Permission {
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel has no AF_XDP.
+    #[error(
+        "this kernel has no AF_XDP sockets; Wirepath needs CONFIG_XDP_SOCKETS ('zgrep XDP_SOCKETS /proc/config.gz' shows it) and Linux 5.9 or newer"
+    )]
+    NoXdpSockets {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another socket has the queue.
+    #[error(
+        "queue {queue} of {interface} is taken by another AF_XDP socket; 'sudo ss --xdp -p' or 'wirepath doctor {interface}' shows whose: end that process, or take another queue with --queues"
+    )]
+    Busy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The driver cannot do what was asked for.
+    #[error(
+        "queue {queue} of {interface} cannot be bound in zero-copy mode: its driver does not offer it (veth, TAP and most virtual devices do not), or not as it is set up now; use --bind copy, or --bind auto and see what it gives"
+    )]
+    NoZeroCopy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The driver refuses AF_XDP at all.
+    #[error(
+        "queue {queue} of {interface} cannot be bound: its driver has no AF_XDP, not even by copying; 'wirepath doctor {interface}' says what it has"
+    )]
+    Unsupported {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel finds something wrong with the request.
+    #[error(
+        "queue {queue} of {interface} was refused (EINVAL): the queue is not one of the card's now, or its driver wants something else first (virtio_net: as many transmit queues again for XDP, 'sudo ethtool -L {interface} combined N' with fewer, and no guest offloads; mlx5: an MTU that fits, no LRO); 'wirepath doctor {interface}' looks for the reason"
+    )]
+    Invalid {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The interface is down.
+    #[error("{interface} is down; bring it up with 'sudo ip link set {interface} up'")]
+    Down {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The interface is gone.
+    #[error("{interface} is gone; 'ip -br link' lists the interfaces that are there")]
+    Gone {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The limit of locked memory.
+    #[error(
+        "{kib} KiB of frames for each queue are over the limit of locked memory; raise it with 'ulimit -l unlimited' (LimitMEMLOCK=infinity in the unit), give CAP_IPC_LOCK, or take fewer with --frames"
+    )]
+    LockedMemory {
+        /// The UMEM of one queue.
+        kib: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no memory.
+    #[error(
+        "no memory for {kib} KiB of frames and their rings for each queue; take fewer with --frames and --ring-len, or raise the memory limit of the cgroup (memory.max)"
+    )]
+    Memory {
+        /// The UMEM of one queue.
+        kib: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There are too few huge pages.
+    #[error(
+        "{kib} KiB of frames for each queue take {pages} free huge pages of 2 MiB, and there are fewer; provide them with 'sudo sysctl vm.nr_hugepages={pages}' (for each queue; 'grep Huge /proc/meminfo' shows what is free), or leave --huge-pages out"
+    )]
+    HugePages {
+        /// The UMEM of one queue.
+        kib: u64,
+        /// Huge pages that it takes.
+        pages: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Busy polling could not be turned on.
+    #[error(
+        "cannot turn on busy polling ({usecs} µs, budget {budget}) for queue {queue} of {interface}; it needs Linux 5.11 (SO_PREFER_BUSY_POLL), and CAP_NET_ADMIN for a budget above 64 or more time than net.core.busy_read: leave --busy-poll out, or lower it"
+    )]
+    BusyPoll {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// Microseconds asked for.
+        usecs: u32,
+        /// Budget asked for.
+        budget: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A step failed that should not on a healthy machine.
+    #[error("cannot {step}; check the limits of open files and memory")]
+    System {
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The queue that something was done to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) interface: &'a str,
+    pub(super) queue: u32,
+    /// Bytes of its UMEM.
+    pub(super) bytes: u64,
+}
+
+impl Shape {
+    /// Bytes of a queue's UMEM.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.frames) * u64::from(self.frame_len)
+    }
+}
+
+/// What xsk-rs finds wrong with what was checked before.
+pub(super) fn invalid(error: impl Display) -> XdpError {
+    XdpError::System {
+        step: "describe the UMEM or the socket",
+        source: io::Error::new(io::ErrorKind::InvalidInput, error.to_string()),
+    }
+}
+
+/// What an error of mapping the UMEM, or of registering it, means.
+pub(super) fn of_umem(error: &UmemCreateError, shape: Shape, huge_pages: bool) -> XdpError {
+    let (source, kib) = (errno_of(error), shape.bytes() / 1024);
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => XdpError::Permission {
+            step: "make an AF_XDP socket",
+            source,
+        },
+        Some(libc::EAFNOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPROTONOSUPPORT) => {
+            XdpError::NoXdpSockets { source }
+        }
+        Some(libc::ENOMEM) if huge_pages => XdpError::HugePages {
+            kib,
+            pages: shape.bytes() / u64::from(super::umem::HUGE_PAGE),
+            source,
+        },
+        Some(libc::ENOBUFS) => XdpError::LockedMemory { kib, source },
+        Some(libc::ENOMEM) => XdpError::Memory { kib, source },
+        _ => XdpError::System {
+            step: "register the UMEM",
+            source,
+        },
+    }
+}
+
+/// What an error of binding a socket to a queue means.
+pub(super) fn of_bind(source: io::Error, place: &Place<'_>, mode: BindMode) -> XdpError {
+    let (interface, queue) = (place.interface.to_owned(), place.queue);
+    let kib = place.bytes / 1024;
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => XdpError::Permission {
+            step: "bind an AF_XDP socket",
+            source,
+        },
+        Some(libc::EBUSY) => XdpError::Busy {
+            interface,
+            queue,
+            source,
+        },
+        Some(libc::EOPNOTSUPP) if mode == BindMode::ZeroCopy => XdpError::NoZeroCopy {
+            interface,
+            queue,
+            source,
+        },
+        Some(libc::EOPNOTSUPP) => XdpError::Unsupported {
+            interface,
+            queue,
+            source,
+        },
+        Some(libc::EINVAL) => XdpError::Invalid {
+            interface,
+            queue,
+            source,
+        },
+        Some(libc::ENETDOWN) => XdpError::Down { interface, source },
+        Some(libc::ENODEV | libc::ENXIO) => XdpError::Gone { interface, source },
+        Some(libc::ENOBUFS) => XdpError::LockedMemory { kib, source },
+        Some(libc::ENOMEM) => XdpError::Memory { kib, source },
+        _ => XdpError::System {
+            step: "bind an AF_XDP socket",
+            source,
+        },
+    }
+}
+
+/// What an error of turning on busy polling means.
+pub(super) fn of_busy_poll(source: io::Error, place: &Place<'_>, poll: BusyPoll) -> XdpError {
+    XdpError::BusyPoll {
+        interface: place.interface.to_owned(),
+        queue: place.queue,
+        usecs: poll.usecs,
+        budget: poll.budget,
+        source,
+    }
+}

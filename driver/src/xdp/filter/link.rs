@@ -1,0 +1,165 @@
+//! Putting the program on an interface by a link.
+//!
+//! A link of XDP (Linux 5.9) is a descriptor: the kernel takes the program off
+//! when the last one is closed, which it does for a process that dies. It also
+//! refuses to take the place of another program, and lets none take ours.
+//!
+//! Rejected: attaching by netlink, which leaves the program on the interface
+//! when the process is killed, redirecting into a map without sockets; and
+//! libxdp's dispatcher, which runs several programs in turn but keeps them by
+//! pins under /sys/fs/bpf that survive the process too.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::error::{FilterError, Holder, Occupant};
+use super::sys;
+use crate::xdp::interface;
+
+/// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
+const FLAG_GENERIC: u32 = 1 << 1;
+const FLAG_DRIVER: u32 = 1 << 2;
+
+/// Where the program is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver if it can, else in the kernel's generic place.
+    #[default]
+    Auto,
+    /// In the driver, before the kernel makes a socket buffer of the frame.
+    Driver,
+    /// In the kernel, after that: slower, but with every interface.
+    Generic,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver («native»).
+    Driver,
+    /// In the kernel's generic place («skb mode»).
+    Generic,
+}
+
+impl Mode {
+    /// `XDP_FLAGS_*` of linux/if_link.h.
+    pub(super) fn flags(self) -> u32 {
+        match self {
+            Mode::Driver => FLAG_DRIVER,
+            Mode::Generic => FLAG_GENERIC,
+        }
+    }
+
+    /// The word of `ip link set dev IFACE WORD off` (ip-link(8)).
+    pub(super) fn off_word(self) -> &'static str {
+        match self {
+            Mode::Driver => "xdp",
+            Mode::Generic => "xdpgeneric",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Driver => "driver",
+            Mode::Generic => "generic",
+        })
+    }
+}
+
+/// How the program was attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where it runs.
+    pub mode: Mode,
+    /// With [`AttachMode::Auto`], what kept it out of the driver.
+    pub driver_refused: Option<String>,
+}
+
+/// A link, and how it was made.
+pub(super) fn attach(
+    prog: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: AttachMode,
+) -> Result<(OwnedFd, Attached), FilterError> {
+    let refusal = match mode {
+        AttachMode::Generic => None,
+        AttachMode::Driver | AttachMode::Auto => match create(prog, ifindex, Mode::Driver) {
+            Ok(link) => return Ok((link, attached(Mode::Driver, None))),
+            Err(FilterError::Refused { reason, .. }) if mode == AttachMode::Auto => Some(reason),
+            Err(error) => return Err(error),
+        },
+    };
+    let link = create(prog, ifindex, Mode::Generic)?;
+    Ok((link, attached(Mode::Generic, refusal)))
+}
+
+fn attached(mode: Mode, driver_refused: Option<String>) -> Attached {
+    Attached {
+        mode,
+        driver_refused,
+    }
+}
+
+fn create(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> Result<OwnedFd, FilterError> {
+    if let Some(occupant) = occupant(ifindex)? {
+        return Err(FilterError::Busy(Box::new(occupant)));
+    }
+    sys::link_create(prog, ifindex, mode.flags()).map_err(|e| explain(prog, ifindex, mode, e))
+}
+
+/// What an error of `BPF_LINK_CREATE` means.
+fn explain(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode, source: io::Error) -> FilterError {
+    let step = "attach the filter program";
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => FilterError::Permission { step, source },
+        Some(libc::ENODEV) => no_interface(ifindex, source),
+        Some(libc::EBUSY | libc::EEXIST) => match occupant(ifindex) {
+            Ok(Some(occupant)) => FilterError::Busy(Box::new(occupant)),
+            _ => refused(prog, ifindex, mode, source),
+        },
+        Some(libc::ENOSYS) => FilterError::Kernel { step, source },
+        _ => refused(prog, ifindex, mode, source),
+    }
+}
+
+fn refused(_prog: BorrowedFd<'_>, ifindex: u32, mode: Mode, source: io::Error) -> FilterError {
+    FilterError::Refused {
+        interface: interface::name_of(ifindex),
+        mode,
+        reason: source.to_string(),
+        source,
+    }
+}
+
+fn no_interface(ifindex: u32, source: io::Error) -> FilterError {
+    FilterError::NoInterface {
+        interface: interface::name_of(ifindex),
+        source,
+    }
+}
+
+/// The program that is on the interface, if there is one.
+fn occupant(ifindex: u32) -> Result<Option<Occupant>, FilterError> {
+    let found = interface::programs(ifindex).map_err(|e| no_interface(ifindex, e))?;
+    Ok(found.first().map(|&(mode, id)| Occupant {
+        interface: interface::name_of(ifindex),
+        id,
+        name: sys::prog_name(id).ok().filter(|name| !name.is_empty()),
+        mode,
+        holder: holder(id, ifindex),
+    }))
+}
+
+fn holder(id: u32, ifindex: u32) -> Holder {
+    match sys::xdp_link_of(id, ifindex) {
+        Ok(Some(link)) => Holder::Link {
+            id: link,
+            processes: Vec::new(),
+        },
+        Ok(None) => Holder::Netlink,
+        Err(_) => Holder::Unknown,
+    }
+}

@@ -1,0 +1,102 @@
+//! What the tests need of the machine: root, a network namespace, a socket.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Command;
+
+use rustix::net::{AddressFamily, SocketType, socket, sockopt, xdp::XdpUmemReg};
+
+use crate::xdp::filter::Filter;
+
+/// Whether the test may use BPF; says loudly why not.
+pub fn may(test: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("WIREPATH_REQUIRE_LAB").is_none_or(|v| v != "1"),
+        "WIREPATH_REQUIRE_LAB=1, and {test} needs root"
+    );
+    // Past the test harness, which keeps what a passing test prints to itself.
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {test}: BPF needs root (try `sudo make test`)"
+    );
+    false
+}
+
+/// Runs `body` on a thread in a network namespace of its own, which ends with
+/// it. A panic goes on in the caller.
+pub fn in_namespace(test: &str, body: impl FnOnce() + Send) {
+    if !may(test) {
+        return;
+    }
+    let result = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                // SAFETY: only the network namespace of this thread changes.
+                let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+                body();
+            })
+            .join()
+    });
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Runs `ip ARGS` in the namespace of the thread.
+#[track_caller]
+pub fn ip(args: &str) -> String {
+    let output = Command::new("ip").args(args.split(' ')).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {args}: {words}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A veth `wpf0` and its peer `wpf1`, both up; the number of the first.
+pub fn veth() -> u32 {
+    ip(
+        "link add wpf0 numrxqueues 2 numtxqueues 2 type veth peer name wpf1 numrxqueues 2 numtxqueues 2",
+    );
+    ip("link set wpf0 up");
+    ip("link set wpf1 up");
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+    rustix::net::netdevice::name_to_index(socket, "wpf0").unwrap()
+}
+
+pub fn addr(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// An AF_XDP socket that a map of sockets takes: it has memory and rings, and
+/// is bound to nothing.
+pub fn xdp_socket() -> OwnedFd {
+    const SLOTS: usize = 16;
+    const SLOT: u32 = 4096;
+    let fd = socket(AddressFamily::XDP, SocketType::RAW, None).unwrap();
+    // The kernel keeps these pages for the socket, which may outlive the test.
+    let pages = vec![0u8; (SLOTS + 1) * SLOT as usize].leak();
+    let start = (pages.as_ptr() as u64).next_multiple_of(u64::from(SLOT));
+    let memory = XdpUmemReg {
+        addr: start,
+        len: SLOTS as u64 * u64::from(SLOT),
+        chunk_size: SLOT,
+        headroom: 0,
+        flags: rustix::net::xdp::XdpUmemRegFlags::empty(),
+        tx_metadata_len: 0,
+    };
+    sockopt::set_xdp_umem_reg(&fd, memory).unwrap();
+    sockopt::set_xdp_umem_fill_ring_size(&fd, SLOTS as u32).unwrap();
+    sockopt::set_xdp_umem_completion_ring_size(&fd, SLOTS as u32).unwrap();
+    sockopt::set_xdp_rx_ring_size(&fd, SLOTS as u32).unwrap();
+    fd
+}
+
+/// A socket in slot 0.
+pub fn with_socket(filter: &Filter) -> OwnedFd {
+    let socket = xdp_socket();
+    filter.set_socket(0, socket.as_fd()).unwrap();
+    assert!(socket.as_raw_fd() >= 0);
+    socket
+}

@@ -1,0 +1,491 @@
+//! One queue of a card, as the stack polls it.
+//!
+//! # Who has a slot
+//! Each slot of the UMEM is on the pool's free list, or in a [`Frame`] that
+//! somebody holds, or lent to the kernel. What is lent has a frame too, which
+//! waits in [`Lent`] at the slot's number: lent for receiving from the time its
+//! descriptor is put into the fill ring until it comes out of the RX ring, and
+//! for sending from the TX ring until the completion ring. Nobody can reach a
+//! lent frame, so the kernel alone touches its bytes.
+//!
+//! The fill ring and the RX ring have the same length, and no more slots are lent
+//! for receiving than that, so the RX ring is never full: what cannot be received
+//! is dropped for want of a slot, in one counter.
+//!
+//! # Kicks
+//! The kernel says in a flag of the TX ring (`XDP_USE_NEED_WAKEUP`) whether it
+//! has to be called. Where it copies it always has, and sends 32 frames or so a
+//! call (`TX_BATCH_SIZE` of net/xdp/xsk.c), and then says `EAGAIN`, as it also does
+//! when the completion ring or the socket's send buffer is full. So a kick goes on
+//! while it gets anywhere, and what is left is tried again after [`RETRY`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xsk_rs::{FrameDesc, Umem};
+
+use super::bind::{self, Rings};
+use super::error::Place;
+use super::filter::Filter;
+use super::interface::Interface;
+use super::options::{Shape, XdpOptions};
+use super::stats::{Occupancy, Shared};
+use super::umem::Memory;
+use super::{XdpError, sys};
+use crate::clock::Nanos;
+use crate::frame::{Frame, FramePool, SegmentTag, Spares};
+use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
+use crate::trace::{Event, Stage, emit, enabled};
+
+/// How long to wait before calling the kernel again that left frames in the TX
+/// ring. Nothing announces that it could take more.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// How often a queue that receives nothing asks whether its interface is still
+/// there.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// One queue of an interface. Dropping it closes its socket; the program leaves
+/// the interface with the last queue.
+pub struct XdpQueue {
+    /// First, so that nobody asks a socket that is closed.
+    shared: Closing,
+    rings: Rings,
+    lent: Lent,
+    spares: Spares,
+    /// By slot.
+    slots: Box<[FrameDesc]>,
+    umem: Umem,
+    pool: FramePool,
+    _program: Option<Arc<Filter>>,
+    info: QueueInfo,
+    interface: String,
+    stats: RingStats,
+    is_zero_copy: bool,
+    is_busy_polling: bool,
+    ring_len: u32,
+    /// Slots to lend for receiving.
+    rx_share: u32,
+    /// Slots lent for receiving.
+    rx_lent: u32,
+    /// Descriptors taken off the RX ring, put into the TX ring, and taken off the
+    /// completion ring.
+    received: u64,
+    queued: u64,
+    completed: u64,
+    /// Whether the TX ring has frames that the kernel was not told of.
+    is_unkicked: bool,
+    /// What those carry, while tracing.
+    unkicked: Vec<(SegmentTag, usize)>,
+    /// When to call the kernel again, which left frames in the TX ring.
+    retry_at: Option<Nanos>,
+    check_at: Nanos,
+    /// Where descriptors go through.
+    descs: [FrameDesc; BURST_FRAMES],
+}
+
+/// Frames of slots that the kernel has, by slot.
+struct Lent(Box<[Option<Frame>]>);
+
+impl Lent {
+    fn put(&mut self, frame: Frame) {
+        let slot = frame.slot() as usize;
+        self.0[slot] = Some(frame);
+    }
+
+    fn take(&mut self, slot: usize) -> Option<Frame> {
+        self.0.get_mut(slot)?.take()
+    }
+}
+
+impl Drop for Lent {
+    /// The socket is closed, but the kernel may still be about to write to or
+    /// read from what was lent.
+    fn drop(&mut self) {
+        for frame in self.0.iter_mut().filter_map(Option::take) {
+            frame.abandon();
+        }
+    }
+}
+
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Binds a socket to queue `number`, and lends it frames to receive into.
+pub(super) fn open(
+    options: &XdpOptions,
+    interface: &Interface,
+    shape: Shape,
+    number: u32,
+) -> Result<XdpQueue, XdpError> {
+    let memory = Memory::create(shape, options.huge_pages)?;
+    let place = Place {
+        interface: &interface.name,
+        queue: number,
+        bytes: shape.bytes(),
+    };
+    let rings = bind::bind(options, shape, &memory.umem, &place)?;
+    let socket = rings.socket();
+    let is_zero_copy = socket.is_zero_copy().map_err(|source| XdpError::System {
+        step: "read how an AF_XDP socket was bound",
+        source,
+    })?;
+    let info = QueueInfo {
+        name: format!("xdp {} queue {number}", interface.name),
+        mtu: interface.mtu as usize,
+        sees_nic_rx: false,
+        sees_nic_done: true,
+    };
+    let mut queue = XdpQueue {
+        shared: Closing(Arc::new(Shared::new(number, shape.ring_len_frames, socket))),
+        rings,
+        lent: Lent((0..shape.frames).map(|_| None).collect()),
+        spares: Spares::new(&memory.pool),
+        slots: memory.descs,
+        umem: memory.umem,
+        pool: memory.pool,
+        _program: None,
+        info,
+        interface: interface.name.clone(),
+        stats: RingStats::default(),
+        is_zero_copy,
+        is_busy_polling: options.busy_poll.is_some(),
+        ring_len: shape.ring_len_frames,
+        rx_share: shape.ring_len_frames.min(shape.frames / 2),
+        rx_lent: 0,
+        received: 0,
+        queued: 0,
+        completed: 0,
+        is_unkicked: false,
+        unkicked: Vec::new(),
+        retry_at: None,
+        check_at: Nanos(0),
+        descs: [FrameDesc::default(); BURST_FRAMES],
+    };
+    while queue.lend() > 0 {}
+    queue.show();
+    Ok(queue)
+}
+
+impl XdpQueue {
+    /// Whether the card reaches into the UMEM itself.
+    pub fn is_zero_copy(&self) -> bool {
+        self.is_zero_copy
+    }
+
+    /// Takes frames of this queue that were read, which saves the pool's lock for
+    /// each.
+    pub fn give_back(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        frames.into_iter().for_each(|frame| self.spares.put(frame));
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.0.clone()
+    }
+
+    /// Keeps the program on the interface while the queue lives.
+    pub(super) fn keep(&mut self, program: Arc<Filter>) {
+        self._program = Some(program);
+    }
+
+    pub(super) fn with_socket<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        f(self.fd())
+    }
+
+    fn socket(&self) -> sys::Socket {
+        self.rings.socket()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket is open as long as the rings that self owns.
+        unsafe { BorrowedFd::borrow_raw(self.socket().0) }
+    }
+
+    /// Takes up to a burst off the RX ring; returns how many were good.
+    fn receive(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> usize {
+        // SAFETY: the descriptors that were there are copies that nobody uses.
+        let count = unsafe { self.rings.rx.consume(&mut self.descs) };
+        if count == 0 {
+            return 0;
+        }
+        let at = moment(now);
+        let before = frames.len();
+        for place in 0..count {
+            let desc = self.descs[place];
+            if let Some(mut frame) = self.received_frame(&desc) {
+                frame.meta.polled_at = at;
+                self.stats.rx_frames += 1;
+                self.stats.rx_bytes += frame.len() as u64;
+                frames.push(frame);
+            }
+        }
+        frames.len() - before
+    }
+
+    /// The frame that a descriptor of the RX ring tells of, unless it makes no
+    /// sense.
+    fn received_frame(&mut self, desc: &FrameDesc) -> Option<Frame> {
+        let stride = self.pool.slot_len() + super::umem::HEADROOM as usize;
+        let (slot, at) = (desc.addr() / stride, desc.addr() % stride);
+        let mut frame = self.lent.take(slot)?;
+        self.rx_lent -= 1;
+        self.received += 1;
+        let (start, len) = (
+            at.checked_sub(super::umem::HEADROOM as usize),
+            desc.lengths().data(),
+        );
+        match start {
+            Some(start) if len >= ETHERNET_HEADER && start + len <= frame.capacity() => {
+                frame.reset();
+                frame.set_bounds(start, len);
+                Some(frame)
+            }
+            _ => {
+                self.stats.rx_bad_len += 1;
+                self.spares.put(frame);
+                None
+            }
+        }
+    }
+
+    /// Lends the kernel up to a burst of slots to receive into; returns how many.
+    fn lend(&mut self) -> usize {
+        let wanted = (self.rx_share - self.rx_lent).min(BURST_FRAMES as u32) as usize;
+        let mut count = 0;
+        while count < wanted {
+            let Some(frame) = self.spares.take().or_else(|| self.pool.take_rx()) else {
+                self.stats.rx_no_frame += 1;
+                break;
+            };
+            self.descs[count] = self.slots[frame.slot() as usize];
+            self.lent.put(frame);
+            count += 1;
+        }
+        // SAFETY: the descriptors are of this socket's UMEM, and their frames
+        // have just been put where nobody reaches them.
+        let taken = unsafe { self.rings.fill.produce(&self.descs[..count]) };
+        assert_eq!(taken, count, "the fill ring has room for all that is lent");
+        self.rx_lent += taken as u32;
+        taken
+    }
+
+    /// Lends what came back, a good part of a burst at a time.
+    fn lend_again(&mut self) {
+        let missing = self.rx_share - self.rx_lent;
+        if missing >= (BURST_FRAMES as u32 / 2).min(self.rx_share / 4).max(1) {
+            while self.lend() == BURST_FRAMES {}
+        }
+    }
+
+    /// With nothing received: drives a card that is busy-polled, and asks now and
+    /// then whether the interface is still there.
+    fn look_again(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        if now >= self.check_at {
+            self.check_at = now + CHECK_INTERVAL;
+            self.socket().take_error().map_err(|e| self.gone(&e))?;
+        }
+        if !self.is_busy_polling {
+            return Ok(0);
+        }
+        // It fails while the interface is down, when nothing comes in anyway.
+        let _ = self.socket().kick_rx();
+        Ok(self.receive(now, frames))
+    }
+
+    fn gone(&self, error: &io::Error) -> io::Error {
+        let text = format!("the interface {} is gone ({error})", self.interface);
+        io::Error::new(io::ErrorKind::NotConnected, text)
+    }
+
+    /// Puts a frame into `descs`, and where nobody reaches it.
+    fn prepare(&mut self, now: Nanos, place: usize, mut frame: Frame) {
+        frame.move_to_start();
+        let len = frame.len();
+        let mut desc = self.slots[frame.slot() as usize];
+        // SAFETY: the slot is `frame`'s, whose bytes nobody refers to now.
+        unsafe { self.umem.data_mut(&mut desc) }
+            .cursor()
+            .set_pos(len);
+        self.descs[place] = desc;
+        trace(moment(now), Stage::NicTx, &frame);
+        if enabled() && frame.meta.tag.flow != 0 {
+            self.unkicked.push((frame.meta.tag, len));
+        }
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += len as u64;
+        self.lent.put(frame);
+    }
+
+    /// Frames in the TX ring.
+    fn in_tx_ring(&mut self) -> u32 {
+        self.ring_len - self.rings.tx.nb_free_exact()
+    }
+
+    /// Has the kernel take what is in the TX ring, as far as it does.
+    fn drive(&mut self, now: Nanos) -> io::Result<()> {
+        self.retry_at = None;
+        let mut left = self.in_tx_ring();
+        while left > 0 {
+            match self.socket().kick_tx().map_err(|e| (e.raw_os_error(), e)) {
+                // All of it was taken, or the card will.
+                Ok(()) => return Ok(()),
+                Err((Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR), _)) => {}
+                // It is down: frames wait until it is up, as on a card without
+                // a cable.
+                Err((Some(libc::ENETDOWN), _)) => break,
+                Err((_, error)) => return Err(self.gone(&error)),
+            }
+            self.take_back(now);
+            let before = std::mem::replace(&mut left, self.in_tx_ring());
+            if left >= before {
+                break;
+            }
+        }
+        self.retry_at = (left > 0).then(|| now + RETRY);
+        Ok(())
+    }
+
+    fn drive_if_due(&mut self, now: Nanos) -> io::Result<()> {
+        match self.retry_at {
+            Some(at) if at <= now => self.drive(now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes sent frames off the completion ring; returns how many.
+    fn take_back(&mut self, now: Nanos) -> usize {
+        let mut taken = 0;
+        loop {
+            // SAFETY: the descriptors that were there are copies that nobody
+            // uses.
+            let count = unsafe { self.rings.comp.consume(&mut self.descs) };
+            for place in 0..count {
+                let slot = self.descs[place].addr()
+                    / (self.pool.slot_len() + super::umem::HEADROOM as usize);
+                if let Some(frame) = self.lent.take(slot) {
+                    trace(moment(now), Stage::NicDone, &frame);
+                    self.spares.put(frame);
+                }
+            }
+            taken += count;
+            if count < BURST_FRAMES {
+                break;
+            }
+        }
+        self.completed += taken as u64;
+        taken
+    }
+
+    /// Lets others see how far it is.
+    fn show(&mut self) {
+        let shared = &self.shared.0;
+        let rx = self.rings.rx.nb_avail_exact();
+        shared.show(&Occupancy {
+            fill: self.rx_lent.saturating_sub(rx),
+            rx,
+            tx: self.ring_len - self.rings.tx.nb_free_exact(),
+            completion: self.rings.comp.nb_avail_exact(),
+        });
+        shared.count(self.received, self.queued, self.completed);
+    }
+}
+
+impl Queue for XdpQueue {
+    fn info(&self) -> &QueueInfo {
+        &self.info
+    }
+
+    fn pool(&self) -> &FramePool {
+        &self.pool
+    }
+
+    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.drive_if_due(now)?;
+        let mut taken = self.receive(now, frames);
+        if taken == 0 {
+            taken = self.look_again(now, frames)?;
+        }
+        self.lend_again();
+        self.show();
+        Ok(taken)
+    }
+
+    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        self.take_back(now);
+        let wanted = frames.len().min(BURST_FRAMES);
+        let free = self.rings.tx.nb_free(wanted as u32) as usize;
+        let count = wanted.min(free);
+        self.stats.tx_ring_full += u64::from(count < wanted);
+        for (place, frame) in frames.drain(..count).enumerate() {
+            self.prepare(now, place, frame);
+        }
+        // SAFETY: the descriptors are of this socket's UMEM, and their frames
+        // have just been put where nobody reaches them.
+        let taken = unsafe { self.rings.tx.produce(&self.descs[..count]) };
+        assert_eq!(
+            taken, count,
+            "a ring of which we are the producer does not fill by itself"
+        );
+        self.queued += count as u64;
+        self.is_unkicked |= count > 0;
+        Ok(count)
+    }
+
+    fn kick(&mut self, now: Nanos) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_unkicked) {
+            return Ok(());
+        }
+        self.stats.kicks += 1;
+        for (tag, frame_len) in self.unkicked.drain(..) {
+            let event = Event::new(moment(now), Stage::DriverKick, tag.flow).frame(frame_len);
+            emit(event.bytes(tag.offset, tag.len as usize));
+        }
+        if self.rings.tx.needs_wakeup() {
+            self.drive(now)?;
+        }
+        Ok(())
+    }
+
+    fn reclaim(&mut self, now: Nanos) -> usize {
+        self.take_back(now)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd())
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.rings.fill.needs_wakeup() {
+            // It fails while the interface is down, when nothing comes in.
+            let _ = self.socket().kick_rx();
+        }
+        self.show();
+        self.rings.rx.nb_avail(1) > 0
+    }
+
+    fn next_event(&self) -> Option<Nanos> {
+        self.retry_at
+    }
+
+    fn stats(&self) -> RingStats {
+        self.stats
+    }
+}
+
+impl fmt::Debug for XdpQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XdpQueue")
+            .field("info", &self.info)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+//! Another program on the interface is never replaced.
+
+use wirepath_tests::bpf::{attach_another, attached};
+use wirepath_tests::lab::SERVER_END;
+use wirepath_tests::{Lab, Serve};
+
+on_xdp! {
+    a_program_of_somebody_else_stays,
+    a_second_server_is_refused_and_the_first_goes_on,
+}
+
+fn a_program_of_somebody_else_stays(lab: &Lab) {
+    let another = attach_another(lab);
+    let refused = Serve::new(lab).run();
+    assert!(!refused.status.success(), "{refused}");
+    let id = another.id.to_string();
+    for said in [SERVER_END, "another", &id, "link set", "xdp"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused}");
+    }
+    let now = attached(lab.server_net(), SERVER_END);
+    assert_eq!(now, Some(another));
+    // What the message told to do.
+    lab.server_net()
+        .ip(&format!("link set dev {SERVER_END} xdp off"));
+    Serve::new(lab).start().check_alive();
+}
+
+fn a_second_server_is_refused_and_the_first_goes_on(lab: &Lab) {
+    let server = Serve::new(lab).start();
+    let first = attached(lab.server_net(), SERVER_END).unwrap();
+    let refused = Serve::new(lab).without_capture().run();
+    assert!(!refused.status.success(), "{refused}");
+    for said in [SERVER_END, &first.name, &first.id.to_string()] {
+        assert!(refused.stderr.contains(said), "{said}: {refused}");
+    }
+    assert_eq!(attached(lab.server_net(), SERVER_END), Some(first));
+    server.check_alive();
+}

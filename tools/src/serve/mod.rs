@@ -1,0 +1,258 @@
+//! `wirepath serve`: HTTP on an AF_XDP or TAP device, or over the kernel's
+//! sockets, until told to stop.
+//!
+//! The order matters: what was asked for is checked ([`plan`]), what takes a
+//! right is opened ([`device`]), all rights are given up ([`privileges`]), and
+//! only then do threads start (the capture's writer, the runtime, signals).
+//! Who manages services is told when it listens and when it stops ([`notify`]).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wirepath::runtime::net::{Network, TcpListener};
+use wirepath::runtime::{self, Builder, Runtime};
+use wirepath::{FileServer, ServeMux, Server};
+use wirepath_stack::Stack;
+
+use crate::device::{self, Attachment, Opened};
+use crate::failure::Failure;
+use crate::privileges::{self, Successor};
+use crate::{signals, site};
+
+mod greeting;
+mod notify;
+mod options;
+mod plan;
+#[cfg_attr(not(feature = "xdp"), path = "no_xdp.rs")]
+mod xdp;
+
+pub use options::Options;
+use plan::Wish;
+
+/// How long requests in flight may take once the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Serves until a signal, then drains.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(root) = options.root.as_deref().filter(|root| !root.is_dir()) {
+        let root = root.display();
+        return Err(Failure::refused(format!(
+            "--root {root} is not a directory"
+        )));
+    }
+    match (options.kernel, &options.tap, &options.xdp.interface) {
+        (Some(listen), ..) => serve(options, None, listen, greeting::on_kernel),
+        (None, Some(tap), _) => run_on_tap(options, tap),
+        (None, None, Some(interface)) => run_on_xdp(options, interface),
+        (None, None, None) => Err(Failure::refused(
+            "nowhere to serve: give a network interface with --xdp INTERFACE or a device with \
+             --tap NAME, and an address with --addr ADDR/PREFIX; or --kernel :8080 for the \
+             kernel's sockets",
+        )),
+    }
+}
+
+fn run_on_tap(options: &Options, tap: &str) -> Result<(), Failure> {
+    plan::on_tap(&options.addrs, options.listen, &options.gateways)?;
+    let successor = successor(options)?;
+    let opened = device::open_tap(&device::TapRequest {
+        name: tap,
+        queues: tap_queues(options)?,
+        addrs: &options.addrs,
+        gateways: &options.gateways,
+        mac: options.mac,
+        pcap: options.pcap.as_deref(),
+    })?;
+    let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
+    serve_on_device(options, opened, successor.as_ref(), greeting)
+}
+
+/// The queues of a TAP are made by opening it, so they count from 0.
+fn tap_queues(options: &Options) -> Result<u32, Failure> {
+    match options.queues.as_ref().map(|queues| &queues.0) {
+        None => Ok(1),
+        Some(queues) if *queues.start() == 0 => Ok(queues.end() + 1),
+        Some(queues) => Err(Failure::refused(format!(
+            "--queues {}-{}: a TAP's queues are made when it is opened and count from 0; give \
+             --queues 0-{}",
+            queues.start(),
+            queues.end(),
+            queues.end() - queues.start()
+        ))),
+    }
+}
+
+fn run_on_xdp(options: &Options, interface: &str) -> Result<(), Failure> {
+    xdp::available(interface)?;
+    let wish = Wish {
+        interface,
+        addrs: &options.addrs,
+        share_host: options.xdp.share_host,
+        ports: options.xdp.ports.as_ref().map(|list| &list.0[..]),
+        listen: options.listen,
+        gateways: &options.gateways,
+    };
+    let plan = plan::on_interface(&wish, &plan::host_addrs()?)?;
+    let successor = successor(options)?;
+    let (opened, given) = xdp::open(options, interface, &plan)?;
+    let greeting = greeting::on_xdp(interface, &plan, options.listen, &given);
+    serve_on_device(options, opened, successor.as_ref(), greeting)
+}
+
+fn successor(options: &Options) -> Result<Option<Successor>, Failure> {
+    let find = |name| Successor::find(name).map_err(|e| Failure::setup(&e));
+    options.user.as_deref().map(find).transpose()
+}
+
+/// Gives up all rights, and only then starts anything.
+fn serve_on_device(
+    options: &Options,
+    opened: Opened,
+    successor: Option<&Successor>,
+    greeting: String,
+) -> Result<(), Failure> {
+    privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
+    let attachment = opened.assemble()?;
+    serve(options, Some(attachment), options.listen, |_| greeting)
+}
+
+/// Serves over the attachment's stack, or without one over the kernel's
+/// sockets. `greet` gets the address that it listens on.
+fn serve(
+    options: &Options,
+    attachment: Option<Attachment>,
+    listen: SocketAddr,
+    greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
+) -> Result<(), Failure> {
+    let stack = attachment.as_ref().map(|a| a.stack.clone());
+    let runtime = builder(options, stack.clone())
+        .build()
+        .map_err(|e| Failure::setup(&e))?;
+    signals::on_quit(runtime.handle())
+        .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
+    let server = make_server(options, stack)?;
+    let served = {
+        let server = server.clone();
+        runtime.run(move || serve_until_stopped(&server, listen, greet))
+    };
+    served
+        .map_err(|_| Failure::running("the server's main goroutine panicked; this is a bug"))??;
+    runtime.shutdown(Duration::from_secs(1));
+    print_totals(&server);
+    attachment.map_or(Ok(()), Attachment::finish)
+}
+
+fn builder(options: &Options, stack: Option<Stack>) -> Builder {
+    let mut builder = Runtime::builder();
+    if let Some(stack) = stack {
+        builder = builder.stack(stack);
+    }
+    if let Some(n) = options.maxprocs {
+        builder = builder.max_procs(n.into());
+    }
+    builder
+}
+
+/// The server of the demo site or of files, with its counters.
+fn make_server(options: &Options, stack: Option<Stack>) -> Result<Server, Failure> {
+    let network = match stack {
+        Some(_) => Network::Stack,
+        None => Network::Kernel,
+    };
+    // The counters' handler is made before the server that it tells of.
+    let server: Arc<OnceLock<Server>> = Arc::default();
+    let counters = {
+        let server = server.clone();
+        move || counters(server.get(), stack.as_ref())
+    };
+    let mux = match &options.root {
+        None => site::mux(network, counters),
+        Some(root) => {
+            let files = FileServer::new(root).map_err(|e| {
+                Failure::refused(format!(
+                    "cannot serve files of --root {}: {e}",
+                    root.display()
+                ))
+            })?;
+            let mut mux = ServeMux::new();
+            mux.handle("/", files);
+            site::add_counters(&mut mux, counters);
+            mux
+        }
+    };
+    Ok(server.get_or_init(|| Server::new(mux)).clone())
+}
+
+fn serve_until_stopped(
+    server: &Server,
+    listen: SocketAddr,
+    greet: impl FnOnce(SocketAddr) -> String,
+) -> Result<(), Failure> {
+    let listener = TcpListener::bind(listen).map_err(|e| cannot_listen(listen, &e))?;
+    let greeting = greet(listener.local_addr().map_err(|e| Failure::setup(&e))?);
+    let runtime = runtime::Handle::current().expect("called on a goroutine");
+    let to_stop = server.clone();
+    let (drained, drain) = runtime::chan::channel(1);
+    signals::on_stop(move || {
+        let stopping = format!("stopping: requests in flight have {} s", DRAIN.as_secs());
+        eprintln!("{stopping}");
+        notify::stopping(&stopping);
+        runtime.go(move || drained.send(to_stop.shutdown(DRAIN)));
+    })
+    .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
+    say!("{}", greeting.trim_end());
+    server.serve(listener).map_err(|e| Failure::setup(&e))?;
+    notify::ready(greeting.lines().next().unwrap_or_default());
+    // Parks, and so leaves the thread to the requests that are bound to it.
+    let outcome = drain
+        .recv()
+        .map_err(|_| Failure::running("the server stopped by itself; this is a bug"))?;
+    if !outcome.is_complete() {
+        eprintln!(
+            "ended {} connections in the middle of a request",
+            outcome.open.len()
+        );
+        server.close();
+    }
+    Ok(())
+}
+
+fn cannot_listen(listen: SocketAddr, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop who has it (see `ss -ltnp`) or take another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are root's: take a higher one",
+        io::ErrorKind::AddrNotAvailable => "; give an address of this machine, or only a port",
+        _ => "",
+    };
+    Failure::refused(format!("cannot listen on {listen}: {error}{advice}"))
+}
+
+fn counters(server: Option<&Server>, stack: Option<&Stack>) -> Value {
+    let mut all = json!({
+        "network": if stack.is_some() { "stack" } else { "kernel" },
+        "server": server.map(|server| device::named(server.stats())),
+        "runtime": device::named(runtime::metrics()),
+        "long_runs": site::long_runs(),
+    });
+    if let Some(stack) = stack {
+        let stats = stack.stats();
+        let queues = stats.shards.iter().map(|shard| {
+            let mut queue = device::object(|put| shard.each(put));
+            queue["queue"] = shard.queue.clone().into();
+            queue
+        });
+        all["queues"] = queues.collect();
+        all["stack"] = device::object(|put| stats.each(put));
+    }
+    all
+}
+
+fn print_totals(server: &Server) {
+    say!("totals:");
+    for (name, value) in server.stats() {
+        say!("  {name:<28}{value}");
+    }
+}
