@@ -48,7 +48,7 @@ pub enum XdpError {
     FrameLen(u32),
     /// Frames of the interface do not fit a slot.
     #[error(
-        "the MTU of {interface} is {mtu} bytes, and a frame of {frame_len} bytes has room for {most}; lower it with 'sudo ip link set {interface} mtu {most}', or take --frame-len 4096, which fits 3818 (frames over several buffers are not used)"
+        "the MTU of {interface} is {mtu} bytes, and a frame of {frame_len} bytes has room for {most}; lower it with 'sudo ip link set {interface} mtu {most}', or take --frame-len 4096, which fits 3822 (frames over several buffers are not used)"
     )]
     Mtu {
         /// The interface.
