@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -13,6 +14,12 @@ use wirepath_stack::Cidr;
 /// (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h): the kernel leaves them
 /// free in each slot.
 pub const XDP_HEADROOM: u32 = 256;
+
+/// Bytes that a slot can have.
+pub const FRAME_LENS: [u32; 2] = [2048, 4096];
+
+/// Where `serve` listens unless told otherwise.
+const DEFAULT_PORT: u16 = 8080;
 
 /// An Ethernet header and one VLAN tag, bytes.
 const HEADER_LEN: u32 = 14 + 4;
@@ -32,9 +39,10 @@ pub struct PlanOptions {
     /// Frames of memory for each queue.
     #[arg(long, value_name = "N", default_value_t = 4096)]
     frames: u32,
-    /// Bytes of memory for each frame.
-    #[arg(long, value_name = "2048|4096", default_value_t = 2048, value_parser = parse_frame_len)]
-    frame_len: u32,
+    /// Bytes of memory for each frame, 2048 or 4096 [default: the least that
+    /// the MTU fits].
+    #[arg(long, value_name = "BYTES", value_parser = parse_frame_len)]
+    frame_len: Option<u32>,
     /// Frames in each ring.
     #[arg(long, value_name = "N", default_value_t = 2048)]
     ring_len: u32,
@@ -44,16 +52,21 @@ pub struct PlanOptions {
     /// Memory of 2 MiB pages.
     #[arg(long)]
     huge_pages: bool,
-    /// An address of the server.
+    /// An address of the server, up to 8 times.
     #[arg(long = "addr", value_name = "ADDR/PREFIX")]
     addrs: Vec<Cidr>,
     /// The server shares the host's addresses, and takes only --ports.
-    #[arg(long, conflicts_with = "addrs")]
+    #[arg(long)]
     share_host: bool,
-    /// The ports of the server.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    ports: Vec<u16>,
+    /// The ports of the server, as 80,443,8000-8010; with --share-host 8080,
+    /// where `serve` listens, by default.
+    #[arg(long, value_name = "LIST", value_parser = parse_ports)]
+    ports: Option<Ports>,
 }
+
+/// Ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ports(Vec<u16>);
 
 /// Where the XDP program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -100,8 +113,8 @@ pub struct Plan {
     pub bind: Bind,
     /// Frames of each queue.
     pub frames: u32,
-    /// Bytes of each.
-    pub frame_len: u32,
+    /// Bytes of each; `None` for the least that the MTU fits.
+    pub frame_len: Option<u32>,
     /// Frames in each ring.
     pub ring_len: u32,
     /// Busy polling.
@@ -122,9 +135,17 @@ impl Plan {
         frame_len - XDP_HEADROOM - HEADER_LEN
     }
 
+    /// Bytes of a frame on an interface with this MTU.
+    pub fn frame_len(&self, mtu: u32) -> u32 {
+        let least = FRAME_LENS
+            .into_iter()
+            .find(|len| mtu <= Plan::largest_mtu(*len));
+        self.frame_len.or(least).unwrap_or(FRAME_LENS[1])
+    }
+
     /// The memory of `queues` queues, bytes.
-    pub fn memory(&self, queues: u32) -> u64 {
-        u64::from(self.frames) * u64::from(self.frame_len) * u64::from(queues)
+    pub fn memory(&self, queues: u32, mtu: u32) -> u64 {
+        u64::from(self.frames) * u64::from(self.frame_len(mtu)) * u64::from(queues)
     }
 }
 
@@ -141,25 +162,36 @@ impl From<&PlanOptions> for Plan {
             huge_pages: options.huge_pages,
             addrs: options.addrs.iter().map(|cidr| cidr.addr).collect(),
             share_host: options.share_host,
-            ports: options.ports.clone(),
+            ports: match &options.ports {
+                Some(ports) => ports.0.clone(),
+                None if options.share_host => vec![DEFAULT_PORT],
+                None => Vec::new(),
+            },
         }
     }
 }
 
-fn parse_queues(text: &str) -> Result<RangeInclusive<u32>, String> {
+/// `0-3`, `2`.
+fn range<T: FromStr + PartialOrd>(text: &str) -> Option<RangeInclusive<T>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok().zip(last.parse().ok());
-    let range = range.filter(|(first, last): &(u32, u32)| first <= last);
-    let (first, last) = range.ok_or("write queues as 0-3, or one as 2")?;
-    Ok(first..=last)
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some(range)
+}
+
+fn parse_queues(text: &str) -> Result<RangeInclusive<u32>, String> {
+    range(text).ok_or_else(|| "write queues as 0-3, or one as 2".into())
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let ranges = text.split(',').map(range::<u16>);
+    let ports: Option<Vec<_>> = ranges.collect();
+    let ports = ports.ok_or("write ports as 80,443,8000-8010")?;
+    Ok(Ports(ports.into_iter().flatten().collect()))
 }
 
 fn parse_frame_len(text: &str) -> Result<u32, String> {
-    match text {
-        "2048" => Ok(2048),
-        "4096" => Ok(4096),
-        _ => Err("a frame has 2048 or 4096 bytes".into()),
-    }
+    let len = text.parse().ok().filter(|len| FRAME_LENS.contains(len));
+    len.ok_or_else(|| "a frame has 2048 or 4096 bytes".into())
 }
 
 /// Frames at a time where the option names none.

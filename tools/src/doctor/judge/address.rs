@@ -34,30 +34,51 @@ fn own(case: &Case<'_>, addr: IpAddr) -> Finding {
             "share it: --share-host with --ports instead of --addr; the kernel keeps ARP, ICMP and all other ports",
         ))
         .mend(
-            Mend::command(&format!("ip addr del {addr}/{prefix} dev {interface}"))
-                .undo(&format!("ip addr add {addr}/{prefix} dev {interface}"))
+            Mend::change(&format!("ip addr del {addr}/{prefix} dev {interface}"), &format!("ip addr add {addr}/{prefix} dev {interface}"))
                 .remark("not run by --fix: connections to the host by this address, SSH too, end"),
         )
 }
 
+/// The addresses of the interface that others reach.
 fn on_interface<'a>(case: &'a Case<'_>) -> impl Iterator<Item = IpAddr> + 'a {
     let held = case.facts.addresses.iter();
-    held.filter(|held| held.interface == case.name())
-        .map(|held| held.addr)
+    let held = held.filter(|held| held.interface == case.name());
+    held.map(|held| held.addr)
+        .filter(|addr| !is_link_local(*addr))
 }
 
-fn shared(case: &Case<'_>) -> Finding {
-    let addrs: Vec<_> = on_interface(case).map(|addr| addr.to_string()).collect();
-    let name = case.name();
-    if !addrs.is_empty() {
-        return Finding::ok(
-            "address",
-            format!("{name} has {} to share", addrs.join(", ")),
-        );
+fn is_link_local(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unicast_link_local(),
     }
-    Finding::problem("address", format!("{name} has no address to share"))
-        .why("with --share-host the server answers at the addresses that the kernel has on the interface")
-        .mend(Mend::advice("give the server an address of its own: --addr ADDR/PREFIX"))
+}
+
+/// The addresses that the server is to share: those given, or all.
+fn shared(case: &Case<'_>) -> Finding {
+    let name = case.name();
+    let held: Vec<_> = on_interface(case).collect();
+    let asked = &case.plan.addrs;
+    if let Some(missing) = asked.iter().find(|addr| !held.contains(addr)) {
+        return not_shared(format!("the host has no {missing} on {name} to share"));
+    }
+    if held.is_empty() {
+        return not_shared(format!("{name} has no address to share"));
+    }
+    let list = if asked.is_empty() { &held } else { asked };
+    let list: Vec<_> = list.iter().map(IpAddr::to_string).collect();
+    Finding::ok(
+        "address",
+        format!("{name} has {} to share", list.join(", ")),
+    )
+}
+
+fn not_shared(found: String) -> Finding {
+    Finding::problem("address", found)
+        .why("with --share-host the server answers at addresses that the kernel has on the interface")
+        .mend(Mend::advice(
+            "give the server an address of its own: --addr without --share-host",
+        ))
 }
 
 fn ports(case: &Case<'_>) -> Vec<Finding> {

@@ -12,18 +12,20 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn set_mtu(case: &Case<'_>, name: &str, to: u32, from: u32) -> Mend {
-    Mend::command(&format!("ip link set dev {name} mtu {to}"))
-        .undo(&format!("ip link set dev {name} mtu {from}"))
-        .remark(if name == case.name() {
-            "for the kernel's traffic on this interface, too; a link's two ends should have the same"
-        } else {
-            "on the peer"
-        })
+    Mend::change(
+        &format!("ip link set dev {name} mtu {to}"),
+        &format!("ip link set dev {name} mtu {from}"),
+    )
+    .remark(if name == case.name() {
+        "for the kernel's traffic on this interface, too; a link's two ends should have the same"
+    } else {
+        "on the peer"
+    })
 }
 
 fn fits(case: &Case<'_>) -> Finding {
     let mtu = case.interface.link.mtu;
-    let frame_len = case.plan.frame_len;
+    let frame_len = case.plan.frame_len(mtu);
     let largest = Plan::largest_mtu(frame_len);
     if mtu <= largest {
         let found = format!("frames of MTU {mtu} fit into {frame_len} bytes (up to MTU {largest})");

@@ -20,9 +20,8 @@ const CAP_IPC_LOCK: u32 = 14;
 /// A huge page, bytes.
 const HUGE_PAGE: u64 = 2 << 20;
 
-pub fn judge(facts: &Facts, plan: &Plan, queues: u32) -> Vec<Finding> {
+pub fn judge(facts: &Facts, plan: &Plan, memory: u64) -> Vec<Finding> {
     let machine = &facts.machine;
-    let memory = plan.memory(queues);
     let mut findings = vec![build(facts)];
     findings.extend(kernel(machine));
     findings.extend(socket(machine));
@@ -34,6 +33,10 @@ pub fn judge(facts: &Facts, plan: &Plan, queues: u32) -> Vec<Finding> {
     findings.extend(container(machine));
     findings.extend(memlock(machine, memory));
     findings.extend(huge_pages(machine, plan, memory));
+    findings.push(Finding::ok(
+        "bpffs",
+        "a mounted bpffs is not needed: nothing is pinned",
+    ));
     findings
 }
 
@@ -44,9 +47,9 @@ fn build(facts: &Facts) -> Finding {
     }
     Finding::problem("build", format!("wirepath {version}, built without AF_XDP"))
         .why("`serve --xdp` is not in this build: its C library needs clang and headers, so it is not in the default one")
-        .mend(Mend::command(
-            "cargo install --path tools --features xdp",
-        ).remark("in wirepath's source; `make deps` installs what it needs"))
+        .mend(Mend::advice(
+            "in wirepath's source: make deps && cargo install --path tools --features xdp",
+        ))
 }
 
 /// The first two numbers of a kernel's release.
@@ -117,8 +120,7 @@ fn jit(machine: &Machine) -> Option<Finding> {
         0 => Finding::warning("jit", "BPF programs are interpreted (net.core.bpf_jit_enable is 0)")
             .why("the program runs for each frame of the interface, the kernel's too: interpreted, it takes several times as long")
             .mend(
-                Mend::command("sysctl -w net.core.bpf_jit_enable=1")
-                    .undo("sysctl -w net.core.bpf_jit_enable=0")
+                Mend::change("sysctl -w net.core.bpf_jit_enable=1", "sysctl -w net.core.bpf_jit_enable=0")
                     .remark("programs that are loaded from then on are compiled")
                     .safe(),
             ),
@@ -134,9 +136,11 @@ fn unprivileged_bpf(machine: &Machine) -> Option<Finding> {
         )
         .why("wirepath does not need it, and it has let users attack kernels")
         .mend(
-            Mend::command("sysctl -w kernel.unprivileged_bpf_disabled=2")
-                .undo("sysctl -w kernel.unprivileged_bpf_disabled=0")
-                .remark("not run by --fix: other programs may rely on it"),
+            Mend::change(
+                "sysctl -w kernel.unprivileged_bpf_disabled=2",
+                "sysctl -w kernel.unprivileged_bpf_disabled=0",
+            )
+            .remark("not run by --fix: other programs may rely on it"),
         ),
         n => Finding::ok(
             "unprivileged-bpf",
@@ -245,9 +249,9 @@ fn memlock(machine: &Machine, memory: u64) -> Option<Finding> {
             .why(format!(
                 "the memory of AF_XDP frames counts as locked memory (ENOBUFS otherwise){maps}"
             ))
-            .mend(
-                Mend::command("ulimit -l unlimited").remark("as root, in the shell that starts it"),
-            )
+            .mend(Mend::advice(
+                "as root, in the shell that starts it: ulimit -l unlimited",
+            ))
             .mend(Mend::advice(
                 "in a systemd unit: LimitMEMLOCK=infinity; in a container: --ulimit memlock=-1",
             )),
@@ -274,12 +278,14 @@ fn huge_pages(machine: &Machine, plan: &Plan, memory: u64) -> Option<Finding> {
     let total = pages.total + need - pages.free;
     let extra = (need - pages.free) * HUGE_PAGE;
     let available = machine.memory_available.unwrap_or(0);
-    let mut mend = Mend::command(&format!("sysctl -w vm.nr_hugepages={total}"))
-        .undo(&format!("sysctl -w vm.nr_hugepages={}", pages.total))
-        .remark(format!(
-            "takes {} from the rest of the machine",
-            bytes(extra)
-        ));
+    let mut mend = Mend::change(
+        &format!("sysctl -w vm.nr_hugepages={total}"),
+        &format!("sysctl -w vm.nr_hugepages={}", pages.total),
+    )
+    .remark(format!(
+        "takes {} from the rest of the machine",
+        bytes(extra)
+    ));
     // A quarter of what is free leaves nobody short.
     if extra <= available / 4 {
         mend = mend.safe();
