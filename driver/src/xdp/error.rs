@@ -8,7 +8,9 @@ use xsk_rs::umem::UmemCreateError;
 
 use super::bind::errno_of;
 use super::filter::FilterError;
+use super::groups::GroupsError;
 use super::options::{BindMode, BusyPoll, Shape};
+use super::reserve::ReserveError;
 use crate::frame::PoolError;
 
 /// Why queues of an interface could not be opened. The text says what failed,
@@ -19,6 +21,12 @@ pub enum XdpError {
     /// The interface, or the program on it.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A port of a shared address.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
+    /// What the card must let through for an address of our own.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The frame pool.
     #[error(transparent)]
     Pool(PoolError),

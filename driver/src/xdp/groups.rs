@@ -73,12 +73,17 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Joins what a server with these rules and this Ethernet address needs.
-    /// Where the host's address is shared that is nothing.
+    /// Joins what a server with these rules needs, which answers with `mac`, or
+    /// with the interface's address. Where the host's address is shared that is
+    /// nothing.
     ///
     /// # Errors
     /// See [`GroupsError`].
-    pub fn join(interface: &Interface, mac: Mac, rules: &Rules) -> Result<Groups, GroupsError> {
+    pub fn join(
+        interface: &Interface,
+        mac: Option<Mac>,
+        rules: &Rules,
+    ) -> Result<Groups, GroupsError> {
         let macs = needed(interface, mac, rules);
         if macs.is_empty() {
             return Ok(Groups {
@@ -114,14 +119,12 @@ fn permission(interface: &Interface, source: io::Error) -> GroupsError {
 }
 
 /// The MACs to join.
-fn needed(interface: &Interface, mac: Mac, rules: &Rules) -> Vec<Mac> {
+fn needed(interface: &Interface, mac: Option<Mac>, rules: &Rules) -> Vec<Mac> {
     let mut macs = Vec::new();
     if rules.is_shared() {
         return macs;
     }
-    if interface.mac != Some(mac) {
-        macs.push(mac);
-    }
+    macs.extend(mac.filter(|mac| interface.mac != Some(*mac)));
     for addr in &rules.addrs {
         if let IpAddr::V6(addr) = addr {
             macs.extend([ALL_NODES, solicited_node(*addr)]);
@@ -221,8 +224,12 @@ mod tests {
             (Rules::shared([v4, v6], [80]), OURS, &[]),
         ];
         for (rules, mac, want) in table {
-            assert_eq!(needed(&interface(), mac, &rules), want, "{rules:?}");
+            assert_eq!(needed(&interface(), Some(mac), &rules), want, "{rules:?}");
         }
+        assert_eq!(
+            needed(&interface(), None, &Rules::own([v4])),
+            [] as [Mac; 0]
+        );
     }
 
     /// The groups of the namespace's interfaces.
@@ -247,7 +254,7 @@ mod tests {
             let rules = Rules::own([addr("10.0.0.2"), addr("fd00::12:3456")]);
             let (group, mac) = ("33:33:ff:12:34:56", "02:00:00:00:00:08");
             assert!(!joined().contains(group), "{}", joined());
-            let groups = Groups::join(&interface, OTHER, &rules).unwrap();
+            let groups = Groups::join(&interface, Some(OTHER), &rules).unwrap();
             assert_eq!(groups.macs().len(), 3);
             assert!(joined().contains(group), "{}", joined());
             assert!(receives_for().contains(mac), "{}", receives_for());
@@ -265,9 +272,9 @@ mod tests {
             let shared = Rules::shared([addr("fd00::2")], [80]);
             let own = Rules::own([addr("fd00::2")]);
             as_nobody(|| {
-                let none = Groups::join(&interface, OTHER, &shared).unwrap();
+                let none = Groups::join(&interface, Some(OTHER), &shared).unwrap();
                 assert!(none.macs().is_empty());
-                let refused = Groups::join(&interface, OTHER, &own).unwrap_err();
+                let refused = Groups::join(&interface, Some(OTHER), &own).unwrap_err();
                 assert!(refused.to_string().contains("CAP_NET_RAW"), "{refused}");
             });
         });
@@ -281,7 +288,7 @@ mod tests {
                 ..interface()
             };
             let rules = Rules::own([addr("10.0.0.2")]);
-            let refused = Groups::join(&gone, OTHER, &rules).unwrap_err();
+            let refused = Groups::join(&gone, Some(OTHER), &rules).unwrap_err();
             let text = refused.to_string();
             assert!(text.contains("02:00:00:00:00:08"), "{text}");
         });

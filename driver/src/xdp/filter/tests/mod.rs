@@ -4,6 +4,7 @@ mod attach;
 mod frames;
 mod fuzz;
 pub mod lab;
+mod load;
 mod model;
 mod shapes;
 mod table;
