@@ -156,7 +156,7 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
                 rx_max: 4096,
                 tx: 64,
                 tx_max: 4096,
-            })
+            });
         },
         "",
         "rings",
@@ -246,7 +246,7 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
             interface(f).peer = Some(Peer {
                 tx_queues: Some(9),
                 ..Peer::default()
-            })
+            });
         },
         "",
         "veth-queues",

@@ -4,8 +4,11 @@ use super::super::judge::{Severity, judge};
 use super::{facts, not_ok, plan};
 use Severity::{Note, Problem, Warning};
 
+/// What is found, but for what is ok.
+type Found = &'static [(&'static str, Severity)];
+
 /// Machines as the fixtures have them, each judged for a plan.
-pub const MACHINES: &[(&str, &str, &[(&str, Severity)])] = &[
+pub const MACHINES: &[(&str, &str, Found)] = &[
     ("ice", "", &[("native", Note)]),
     (
         "ice",
