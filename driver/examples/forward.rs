@@ -7,6 +7,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +30,10 @@ struct Options {
     /// Polls busily, up to this many microseconds a call and frames a poll.
     #[arg(long, value_name = "USECS[:BUDGET]", value_parser = parse_busy_poll)]
     busy_poll: Option<BusyPoll>,
+    /// Looks at the ring for so many microseconds before it sleeps, which saves
+    /// whoever sends the wake-ups.
+    #[arg(long, value_name = "USECS", default_value_t = 0)]
+    linger: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn run(queue: &mut XdpQueue, options: &Options, stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
     let (mut burst, mut to_send) = (Vec::new(), VecDeque::new());
+    let mut last_frame_at = clock::now();
     while !stop.load(Ordering::Relaxed) {
         let now = clock::now();
         queue.reclaim(now);
@@ -95,7 +101,11 @@ fn run(queue: &mut XdpQueue, options: &Options, stop: &AtomicBool) -> Result<(),
                 queue.kick(now)?;
             }
         }
-        if taken == 0 && to_send.is_empty() && options.busy_poll.is_none() {
+        if taken > 0 || !to_send.is_empty() {
+            last_frame_at = now;
+        } else if options.busy_poll.is_none()
+            && now >= last_frame_at + Duration::from_micros(options.linger)
+        {
             sleep(queue)?;
         }
     }

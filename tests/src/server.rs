@@ -23,6 +23,7 @@ pub struct Serve<'lab> {
     capture: bool,
     addrs: Vec<String>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl<'lab> Serve<'lab> {
@@ -36,6 +37,7 @@ impl<'lab> Serve<'lab> {
                 .map(ToOwned::to_owned)
                 .into(),
             args: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -58,6 +60,12 @@ impl<'lab> Serve<'lab> {
     /// Adds flags.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -101,7 +109,7 @@ impl<'lab> Serve<'lab> {
         if self.capture {
             command.arg("--pcap").arg(self.lab.dir().join(CAPTURE));
         }
-        command.args(&self.args);
+        command.args(&self.args).envs(self.env.iter().cloned());
         command
     }
 }

@@ -195,6 +195,7 @@ impl Shard {
                 }
                 Ok(taken) => {
                     self.blocked_until = None;
+                    self.fates.to_ring += taken as u64;
                     sent += taken;
                 }
                 Err(_) => self.go_down(),

@@ -81,6 +81,7 @@ mod lab;
 mod ping;
 mod routes;
 mod seeing;
+mod service;
 mod shutdown;
 mod usage;
 mod vanishing;

@@ -147,13 +147,25 @@ fn serve(
 
 fn builder(options: &Options, stack: Option<Stack>) -> Builder {
     let mut builder = Runtime::builder();
+    let stack_queues = stack.as_ref().map_or(0, Stack::shards);
     if let Some(stack) = stack {
         builder = builder.stack(stack);
     }
-    if let Some(n) = options.maxprocs {
-        builder = builder.max_procs(n.into());
+    if let Some(n) = procs(options, stack_queues) {
+        builder = builder.max_procs(n);
     }
     builder
+}
+
+/// As many as were asked for, else the environment's number; else one for each
+/// queue of a card, whose owner it then is, and the runtime's default (the
+/// cores) for what is not a card.
+fn procs(options: &Options, queues: usize) -> Option<usize> {
+    match options.maxprocs {
+        Some(n) => Some(n.into()),
+        None if std::env::var_os(runtime::MAX_PROCS_VAR).is_some() => None,
+        None => options.xdp.interface.is_some().then_some(queues),
+    }
 }
 
 /// The server of the demo site or of files, with its counters.
@@ -204,8 +216,8 @@ fn serve_until_stopped(
     })
     .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     say!("{}", greeting.trim_end());
-    server.serve(listener).map_err(|e| Failure::setup(&e))?;
     notify::ready(greeting.lines().next().unwrap_or_default());
+    server.serve(listener).map_err(|e| Failure::setup(&e))?;
     // Parks, and so leaves the thread to the requests that are bound to it.
     let outcome = drain
         .recv()

@@ -58,8 +58,8 @@ pub struct Options {
     /// --tap, whose queues count from 0.
     #[arg(long, value_name = "FIRST-LAST")]
     pub queues: Option<QueueRange>,
-    /// Threads that run goroutines at a time; by default WIREPATH_MAXPROCS or
-    /// the cores that the process may use.
+    /// Threads that run goroutines at a time; by default WIREPATH_MAXPROCS, or
+    /// one for each queue with --xdp, or the cores that the process may use.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub maxprocs: Option<u16>,
     /// Write every frame that crosses the device to this file (pcapng).

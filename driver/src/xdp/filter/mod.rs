@@ -69,7 +69,7 @@ mod sys;
 mod verdicts;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use error::{FilterError, Holder, Occupant};
 pub use link::{AttachMode, Attached, Mode};
@@ -90,7 +90,7 @@ const LOG_LINES: usize = 12;
 #[derive(Debug)]
 pub struct Filter {
     /// Dropped first: no frame is redirected any more when the maps go.
-    link: Option<OwnedFd>,
+    link: Option<link::Link>,
     prog: OwnedFd,
     sockets: OwnedFd,
     queues: u32,

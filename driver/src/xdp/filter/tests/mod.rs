@@ -3,7 +3,7 @@
 mod attach;
 mod frames;
 mod fuzz;
-mod lab;
+pub mod lab;
 mod model;
 mod shapes;
 mod table;
