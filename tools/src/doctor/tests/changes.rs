@@ -100,7 +100,7 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
             link(f).programs = vec![Program {
                 id: 7,
                 mode: Mode::Driver,
-            }]
+            }];
         },
         "",
         "program",
