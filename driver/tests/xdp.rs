@@ -474,3 +474,39 @@ fn a_busy_polled_queue_receives_without_its_fd() {
         assert!(frames[0].ends_with(b"polled"));
     });
 }
+
+#[test]
+fn an_address_of_our_own_has_its_groups_while_a_queue_lives() {
+    on_a_veth(
+        "an_address_of_our_own_has_its_groups_while_a_queue_lives",
+        || {
+            let joined = || ip("maddr show dev wp0");
+            let group = "33:33:ff:00:00:02";
+            let mut options = options();
+            options.rules = Rules::own(["fd00::2".parse().unwrap()]);
+            options.mac = Some([2, 0, 0, 0, 0, 9]);
+            let (queue, _) = open(&options);
+            assert!(joined().contains(group), "{}", joined());
+            drop(queue);
+            wait_until("the group is left", || !joined().contains(group));
+        },
+    );
+}
+
+#[test]
+fn a_shared_port_is_ours_while_a_queue_lives() {
+    on_a_veth("a_shared_port_is_ours_while_a_queue_lives", || {
+        ip("addr add 10.9.0.2/24 dev wp0");
+        let bind = || std::net::TcpListener::bind("10.9.0.2:80");
+        let mut options = options();
+        options.rules = Rules::shared(["10.9.0.2".parse().unwrap()], [80]);
+        let server = bind().unwrap();
+        let refused = Xdp::open(&options).expect_err("the port is taken");
+        assert!(matches!(refused, XdpError::Reserve(_)), "{refused}");
+        drop(server);
+        let (queue, _) = open(&options);
+        assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(queue);
+        bind().unwrap();
+    });
+}

@@ -58,6 +58,10 @@ pub enum Errno {
     /// `EACCES`: datagrams to broadcast addresses and groups are not sent.
     #[error("sending to a broadcast address or a group is not supported")]
     AccessDenied,
+    /// `EOPNOTSUPP`: the host has the stack's addresses too, and would get the
+    /// answers to what the stack asks.
+    #[error("not while the addresses are shared with the host, which would get the answers")]
+    NotSupported,
     /// `EAI_NONAME`: there is no such name, or it has no address of the kind.
     #[error("no such host")]
     NameNotFound,
@@ -92,7 +96,7 @@ impl Errno {
             Errno::AccessDenied => K::PermissionDenied,
             Errno::NameNotFound => K::NotFound,
             Errno::NameServerFailed => K::Other,
-            Errno::NoNameServer => K::Unsupported,
+            Errno::NoNameServer | Errno::NotSupported => K::Unsupported,
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Local {
     pub mac: MacAddr,
     /// Our addresses, each with the prefix of its network; a handful.
     pub cidrs: Vec<Cidr>,
+    /// They are the host's too, which answers ARP, neighbour discovery and ICMP.
+    pub is_shared: bool,
 }
 
 /// Whom an address reaches.
@@ -62,10 +64,11 @@ enum Reach {
 
 impl Local {
     /// The IPv6 link-local address that follows from our Ethernet address
-    /// (RFC 4291 appendix A), ours when any IPv6 address is configured.
+    /// (RFC 4291 appendix A), ours when any IPv6 address is configured, unless
+    /// the host has it already.
     pub(crate) fn link_local(&self) -> Option<Ipv6Addr> {
         let has_ipv6 = self.cidrs.iter().any(|cidr| cidr.addr.is_ipv6());
-        has_ipv6.then(|| {
+        (has_ipv6 && !self.is_shared).then(|| {
             let [a, b, c, d, e, f] = self.mac.0;
             let high = [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
             let low = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
@@ -334,12 +337,17 @@ pub(crate) fn classify(
     if header.src == local.mac {
         return Err(DropCause::OwnSourceMac);
     }
-    match header.ethertype {
+    let packet = match header.ethertype {
         ether::IPV4 => ipv4(local, frame, header.src, reach, checksum_vouched),
         ether::IPV6 => ipv6(local, frame, header.src, reach, checksum_vouched),
         ether::ARP => ArpPacket::parse(&frame[HEADER_LEN..]).map(Packet::Arp),
         _ => Err(DropCause::UnknownEthertype),
+    }?;
+    let is_transport = matches!(packet, Packet::Tcp(_) | Packet::Udp(_));
+    if local.is_shared && !is_transport {
+        return Err(DropCause::HostsOwn);
     }
+    Ok(packet)
 }
 
 /// RFC 791 §3.1, RFC 1122 §3.2.1.
@@ -491,14 +499,10 @@ fn tcp(frame: &[u8], envelope: Envelope, vouched: bool) -> Result<Packet, DropCa
     if header_len < 20 || header_len > bytes.len() {
         return Err(DropCause::BadTcpOffset);
     }
-    let sum = || {
-        envelope
-            .pseudo
-            .and_protocol(TCP, bytes.len())
-            .and(Sum::of(bytes))
-    };
-    if !vouched && !sum().is_valid() {
-        return Err(DropCause::BadTcpChecksum);
+    let pseudo = envelope.pseudo.and_protocol(TCP, bytes.len());
+    if !vouched && !pseudo.and(Sum::of(bytes)).is_valid() {
+        let is_partial = pseudo.is_left_in([header[16], header[17]]);
+        return Err(wrong_sum(is_partial, DropCause::BadTcpChecksum));
     }
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let (src_port, dst_port) = (word(0), word(2));
@@ -522,6 +526,15 @@ fn tcp(frame: &[u8], envelope: Envelope, vouched: bool) -> Result<Packet, DropCa
     }))
 }
 
+/// Why a checksum that does not hold is wrong.
+fn wrong_sum(is_partial: bool, otherwise: DropCause) -> DropCause {
+    if is_partial {
+        DropCause::PartialChecksum
+    } else {
+        otherwise
+    }
+}
+
 /// RFC 768, RFC 8200 §8.1.
 fn udp(frame: &[u8], envelope: Envelope, vouched: bool) -> Result<Packet, DropCause> {
     let bytes = &frame[envelope.payload.clone()];
@@ -531,15 +544,14 @@ fn udp(frame: &[u8], envelope: Envelope, vouched: bool) -> Result<Packet, DropCa
     if len < 8 || len > bytes.len() {
         return Err(DropCause::BadLength);
     }
-    let sum = || {
-        envelope
-            .pseudo
-            .and_protocol(UDP, len)
-            .and(Sum::of(&bytes[..len]))
-    };
+    let pseudo = envelope.pseudo.and_protocol(UDP, len);
     let unsummed = word(6) == 0;
-    if (unsummed && envelope.src.is_ipv6()) || (!unsummed && !vouched && !sum().is_valid()) {
+    if unsummed && envelope.src.is_ipv6() {
         return Err(DropCause::BadUdpChecksum);
+    }
+    if !unsummed && !vouched && !pseudo.and(Sum::of(&bytes[..len])).is_valid() {
+        let is_partial = pseudo.is_left_in([header[6], header[7]]);
+        return Err(wrong_sum(is_partial, DropCause::BadUdpChecksum));
     }
     let start = envelope.payload.start;
     Ok(Packet::Udp(Datagram {

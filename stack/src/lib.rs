@@ -40,7 +40,7 @@ mod tests;
 pub use addr::{Cidr, MacAddr, ParseAddrError};
 pub use errno::Errno;
 pub use fd::Fd;
-pub use stats::{Counters, Gauges, ShardStats, Stats};
+pub use stats::{Counters, Gauges, Ledger, ShardStats, Stats};
 pub use syscall::{
     Config, ConfigError, Event, Family, FlowInfo, ListenOptions, Ready, Shutdown, Stack, Turn,
     UdpOptions,

@@ -159,6 +159,9 @@ impl Neighbors {
                 own.push(Own::new(addr, dad && addr.is_ipv6()));
             }
         }
+        if local.is_shared {
+            own.iter_mut().for_each(Own::settle);
+        }
         let has_groups = local.link_local().is_some();
         Neighbors {
             local: local.clone(),

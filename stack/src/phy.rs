@@ -24,6 +24,8 @@ const OUTBOX_FRAMES: usize = 4 * BURST_FRAMES;
 /// Frames on their way to the TX ring.
 pub(crate) struct Outbox {
     pub(crate) frames: VecDeque<Frame>,
+    /// Frames that were ever put there.
+    pub(crate) made: u64,
     /// smoltcp had a packet and was refused room for it.
     pub(crate) refused: bool,
     pool: FramePool,
@@ -46,6 +48,7 @@ impl Outbox {
         caps.checksum.tcp = Checksum::Tx;
         Outbox {
             frames: VecDeque::with_capacity(OUTBOX_FRAMES),
+            made: 0,
             refused: false,
             spares: Spares::new(&pool),
             pool,
@@ -63,6 +66,12 @@ impl Outbox {
     /// Whether another frame may wait.
     pub(crate) fn has_room(&self) -> bool {
         self.frames.len() < OUTBOX_FRAMES
+    }
+
+    #[inline]
+    fn put(&mut self, frame: Frame) {
+        self.made += 1;
+        self.frames.push_back(frame);
     }
 
     fn take(&mut self) -> Option<Frame> {
@@ -85,7 +94,7 @@ impl Outbox {
         };
         let fits = frame.fill(bytes);
         if fits {
-            self.frames.push_back(frame);
+            self.put(frame);
         }
         fits
     }
@@ -98,7 +107,7 @@ impl Outbox {
         };
         frame.set_bounds(0, len);
         emit(&mut frame);
-        self.frames.push_back(frame);
+        self.put(frame);
         true
     }
 
@@ -111,7 +120,7 @@ impl Outbox {
         let ethertype = segment::ethertype(ack.key.local.0);
         ether::write_header(&mut frame, to, self.mac, ethertype);
         ack.emit(&mut frame[HEADER_LEN..]);
-        self.frames.push_back(frame);
+        self.put(frame);
         true
     }
 }
@@ -172,7 +181,7 @@ impl TxToken for Tx<'_, '_> {
             segment::hold_back_window(&mut frame[HEADER_LEN..]);
         }
         self.phy.line.note(&mut frame, self.phy.counters);
-        outbox.frames.push_back(frame);
+        outbox.put(frame);
         result
     }
 }

@@ -32,8 +32,13 @@ impl Shard {
     /// # Errors
     /// [`Errno::AddrNotAvailable`] when `remote` is one of our own addresses, of a
     /// group or of nobody, or no address of ours is usable yet;
-    /// [`Errno::NetworkUnreachable`] without a prefix or gateway of its family.
+    /// [`Errno::NetworkUnreachable`] without a prefix or gateway of its family;
+    /// [`Errno::NotSupported`] when the host has our addresses too, since it
+    /// would get the answers.
     pub(crate) fn route(&self, remote: IpAddr, bound: Option<IpAddr>) -> Result<Route, Errno> {
+        if self.local.is_shared {
+            return Err(Errno::NotSupported);
+        }
         let usable = |addr| self.neighbors.usable(addr);
         find(&self.local, &self.gateways, usable, remote, bound)
     }
@@ -134,6 +139,7 @@ mod tests {
         let local = Local {
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(),
+            is_shared: false,
         };
         let gateways = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         let usable = |addr: IpAddr| addr.to_string() != tentative;
@@ -189,6 +195,7 @@ mod tests {
         let local = Local {
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             cidrs: vec!["10.0.0.2/24".parse().unwrap()],
+            is_shared: false,
         };
         for remote in ["192.0.2.1", "fe80::1", "fd00::1"] {
             let found = find(&local, &[], |_| true, remote.parse().unwrap(), None);

@@ -12,6 +12,7 @@
 //! have been freed or reused since; the mark tells.
 
 mod egress;
+mod fate;
 mod ingress;
 mod lookup;
 mod stray;
@@ -39,12 +40,13 @@ use crate::neighbor::Neighbors;
 use crate::phy::{Line, Outbox, Phy};
 use crate::port::Ports;
 use crate::segment::{self, Sent};
-use crate::stats::{Counters, Gauges, ShardStats};
+use crate::stats::{Counters, Gauges, Ledger, ShardStats};
 use crate::syscall::{Config, Event, Turn};
 use crate::time_wait::{self, TimeWait};
 use crate::udp::Bound;
 use crate::wheel::Timers;
 use crate::{Errno, Fd};
+use fate::Fates;
 pub(crate) use stray::Stray;
 use stray::Strays;
 
@@ -104,6 +106,7 @@ pub(crate) struct Shard {
     reply: Vec<u8>,
     pub(crate) counters: Counters,
     drops: [u64; DropCause::COUNT],
+    fates: Fates,
     /// The ring took no more, or the pool gave no more: when to try again.
     blocked_until: Option<Nanos>,
     /// The last flush left connections with something to send.
@@ -144,6 +147,7 @@ impl Shard {
         let local = Local {
             mac: config.mac,
             cidrs: config.addrs.clone(),
+            is_shared: config.shared_addrs,
         };
         Shard {
             queue,
@@ -180,6 +184,7 @@ impl Shard {
             reply: Vec::new(),
             counters,
             drops: [0; DropCause::COUNT],
+            fates: Fates::default(),
             blocked_until: None,
             has_leftover: false,
             is_down: false,
@@ -454,6 +459,7 @@ impl Shard {
         }
         self.datagrams_go_down();
         self.dirty.clear();
+        self.fates.lost_with_device += self.outbox.frames.len() as u64;
         self.outbox.frames.clear();
     }
 
@@ -473,6 +479,19 @@ impl Shard {
 
     pub(crate) fn queue(&mut self) -> &mut dyn Queue {
         &mut *self.queue
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            from_ring: self.queue.stats().rx_frames,
+            from_other_shards: self.fates.from_other_shards,
+            fates: self.fates.named(),
+            dropped: self.drops.iter().sum(),
+            made: self.outbox.made,
+            to_ring: self.fates.to_ring,
+            waiting: self.outbox.frames.len() as u64,
+            lost_with_device: self.fates.lost_with_device,
+        }
     }
 
     pub(crate) fn stats(&self) -> ShardStats {
@@ -508,6 +527,7 @@ impl Shard {
                 ("neighbor_ignored", neighbors.ignored),
             ]
             .to_vec(),
+            ledger: self.ledger(),
             drops: DropCause::ALL
                 .iter()
                 .map(|cause| (cause.name(), self.drops[cause.index()]))

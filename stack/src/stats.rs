@@ -161,6 +161,56 @@ pub struct ShardStats {
     pub neighbors: Vec<(&'static str, u64)>,
     /// Frames dropped before TCP, by cause.
     pub drops: Vec<(&'static str, u64)>,
+    /// Where each frame went.
+    pub ledger: Ledger,
+}
+
+/// Where each frame of a shard went: what came in, and what it made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Frames that the queue handed up.
+    pub from_ring: u64,
+    /// Frames that other shards handed over.
+    pub from_other_shards: u64,
+    /// What became of them, unless dropped.
+    pub fates: Vec<(&'static str, u64)>,
+    /// Dropped, for the causes in [`ShardStats::drops`].
+    pub dropped: u64,
+    /// Frames that the shard made.
+    pub made: u64,
+    /// Of these, taken by the TX ring.
+    pub to_ring: u64,
+    /// Of these, waiting for room in the ring.
+    pub waiting: u64,
+    /// Of these, lost with the device.
+    pub lost_with_device: u64,
+}
+
+impl Ledger {
+    /// Frames that came in and have no fate: 0, or a bug.
+    pub fn unaccounted_rx(&self) -> i64 {
+        let fates: u64 = self.fates.iter().map(|(_, count)| count).sum();
+        let came = self.from_ring + self.from_other_shards;
+        came.cast_signed() - (fates + self.dropped).cast_signed()
+    }
+
+    /// Frames that were made and are nowhere: 0, or a bug.
+    pub fn unaccounted_tx(&self) -> i64 {
+        let places = self.to_ring + self.waiting + self.lost_with_device;
+        self.made.cast_signed() - places.cast_signed()
+    }
+
+    /// Calls `f` with each number's name and value.
+    pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
+        f("from_ring", self.from_ring);
+        f("from_other_shards", self.from_other_shards);
+        self.fates.iter().for_each(|(name, count)| f(name, *count));
+        f("dropped", self.dropped);
+        f("made", self.made);
+        f("to_ring", self.to_ring);
+        f("waiting", self.waiting);
+        f("lost_with_device", self.lost_with_device);
+    }
 }
 
 impl ShardStats {

@@ -40,6 +40,13 @@ pub struct Config {
     pub gateways: Vec<IpAddr>,
     /// Whom to ask for the addresses of names, three at most, in their order.
     pub name_servers: Vec<SocketAddr>,
+    /// The addresses, and the Ethernet address, are those of the host, which
+    /// gives us the frames of some ports (AF_XDP beside the kernel's stack): it
+    /// answers ARP, neighbour discovery and ICMP for them, and makes sure of
+    /// them. Connections are accepted; what we would open or look up ourselves
+    /// is refused with [`Errno::NotSupported`], because the host would get the
+    /// answers, and so are UDP sockets.
+    pub shared_addrs: bool,
 }
 
 /// Bytes of a socket buffer unless set: the largest window that needs no scaling
@@ -58,6 +65,7 @@ impl Config {
             mac,
             gateways: Vec::new(),
             name_servers: Vec::new(),
+            shared_addrs: false,
         }
     }
 }

@@ -181,6 +181,22 @@ struct Net {
     events: [Vec<Event>; 2],
 }
 
+impl Drop for Net {
+    /// Whatever happened, each frame has one fate.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for stack in [&self.server, &self.client] {
+            for shard in stack.stats().shards {
+                let ledger = &shard.ledger;
+                assert_eq!(ledger.unaccounted_rx(), 0, "{ledger:?}");
+                assert_eq!(ledger.unaccounted_tx(), 0, "{ledger:?}");
+            }
+        }
+    }
+}
+
 impl Net {
     /// Both are up and their addresses usable.
     fn new() -> Net {
@@ -333,6 +349,7 @@ fn segments(who: (MacAddr, &str), frames: &[Vec<u8>]) -> Vec<Segment> {
     let local = Local {
         mac: who.0,
         cidrs: vec![who.1.parse().unwrap()],
+        is_shared: false,
     };
     let segment = |frame: &Vec<u8>| match ip::classify(&local, frame, false) {
         Ok(Packet::Tcp(segment)) => Some(segment),

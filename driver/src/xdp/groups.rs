@@ -73,12 +73,17 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Joins what a server with these rules and this Ethernet address needs.
-    /// Where the host's address is shared that is nothing.
+    /// Joins what a server with these rules needs, which answers with `mac`, or
+    /// with the interface's address. Where the host's address is shared that is
+    /// nothing.
     ///
     /// # Errors
     /// See [`GroupsError`].
-    pub fn join(interface: &Interface, mac: Mac, rules: &Rules) -> Result<Groups, GroupsError> {
+    pub fn join(
+        interface: &Interface,
+        mac: Option<Mac>,
+        rules: &Rules,
+    ) -> Result<Groups, GroupsError> {
         let macs = needed(interface, mac, rules);
         if macs.is_empty() {
             return Ok(Groups {
@@ -114,14 +119,12 @@ fn permission(interface: &Interface, source: io::Error) -> GroupsError {
 }
 
 /// The MACs to join.
-fn needed(interface: &Interface, mac: Mac, rules: &Rules) -> Vec<Mac> {
+fn needed(interface: &Interface, mac: Option<Mac>, rules: &Rules) -> Vec<Mac> {
     let mut macs = Vec::new();
     if rules.is_shared() {
         return macs;
     }
-    if interface.mac != Some(mac) {
-        macs.push(mac);
-    }
+    macs.extend(mac.filter(|mac| interface.mac != Some(*mac)));
     for addr in &rules.addrs {
         if let IpAddr::V6(addr) = addr {
             macs.extend([ALL_NODES, solicited_node(*addr)]);
@@ -181,4 +184,113 @@ fn add(socket: &OwnedFd, ifindex: u32, mac: Mac) -> io::Result<()> {
 
 fn text(mac: &Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xdp::filter::tests::lab::{addr, as_nobody, in_namespace, ip, veth, wait_until};
+
+    const OURS: Mac = [2, 0, 0, 0, 0, 7];
+    const OTHER: Mac = [2, 0, 0, 0, 0, 8];
+
+    fn interface() -> Interface {
+        Interface {
+            index: 1,
+            name: "eth0".into(),
+            mac: Some(OURS),
+            mtu: 1500,
+            up: true,
+            addrs: Vec::new(),
+            rx_queues: 1,
+            programs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_needed_goes_by_addresses_and_mac() {
+        let (v4, v6) = (addr("10.0.0.2"), addr("fd00::12:3456"));
+        let group = [0x33, 0x33, 0xff, 0x12, 0x34, 0x56];
+        let table: [(Rules, Mac, &[Mac]); 6] = [
+            (Rules::own([v4]), OURS, &[]),
+            (Rules::own([v4]), OTHER, &[OTHER]),
+            (Rules::own([v4, v6]), OURS, &[ALL_NODES, group]),
+            (Rules::own([v6]), OTHER, &[OTHER, ALL_NODES, group]),
+            (
+                Rules::own([v6, addr("fe80::12:3456")]),
+                OURS,
+                &[ALL_NODES, group],
+            ),
+            (Rules::shared([v4, v6], [80]), OURS, &[]),
+        ];
+        for (rules, mac, want) in table {
+            assert_eq!(needed(&interface(), Some(mac), &rules), want, "{rules:?}");
+        }
+        assert_eq!(
+            needed(&interface(), None, &Rules::own([v4])),
+            [] as [Mac; 0]
+        );
+    }
+
+    /// The groups of the namespace's interfaces.
+    fn joined() -> String {
+        ip("maddr show dev wpf0")
+    }
+
+    /// The addresses that the interface receives for besides its own.
+    fn receives_for() -> String {
+        let out = std::process::Command::new("bridge")
+            .args(["fdb", "show", "dev", "wpf0"])
+            .output()
+            .unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    #[test]
+    fn groups_are_joined_until_they_are_dropped() {
+        in_namespace("groups_are_joined_until_they_are_dropped", || {
+            veth();
+            let interface = Interface::named("wpf0").unwrap();
+            let rules = Rules::own([addr("10.0.0.2"), addr("fd00::12:3456")]);
+            let (group, mac) = ("33:33:ff:12:34:56", "02:00:00:00:00:08");
+            assert!(!joined().contains(group), "{}", joined());
+            let groups = Groups::join(&interface, Some(OTHER), &rules).unwrap();
+            assert_eq!(groups.macs().len(), 3);
+            assert!(joined().contains(group), "{}", joined());
+            assert!(receives_for().contains(mac), "{}", receives_for());
+            drop(groups);
+            wait_until("the groups are left", || !joined().contains(group));
+            wait_until("the address is left", || !receives_for().contains(mac));
+        });
+    }
+
+    #[test]
+    fn a_shared_address_needs_no_packet_socket() {
+        in_namespace("a_shared_address_needs_no_packet_socket", || {
+            veth();
+            let interface = Interface::named("wpf0").unwrap();
+            let shared = Rules::shared([addr("fd00::2")], [80]);
+            let own = Rules::own([addr("fd00::2")]);
+            as_nobody(|| {
+                let none = Groups::join(&interface, Some(OTHER), &shared).unwrap();
+                assert!(none.macs().is_empty());
+                let refused = Groups::join(&interface, Some(OTHER), &own).unwrap_err();
+                assert!(refused.to_string().contains("CAP_NET_RAW"), "{refused}");
+            });
+        });
+    }
+
+    #[test]
+    fn an_address_that_no_nic_takes_is_named() {
+        in_namespace("an_address_that_no_nic_takes", || {
+            let gone = Interface {
+                index: 4242,
+                ..interface()
+            };
+            let rules = Rules::own([addr("10.0.0.2")]);
+            let refused = Groups::join(&gone, Some(OTHER), &rules).unwrap_err();
+            let text = refused.to_string();
+            assert!(text.contains("02:00:00:00:00:08"), "{text}");
+        });
+    }
 }

@@ -6,13 +6,14 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use super::filter::{FilterError, Mode};
-use super::rtnetlink::{FLAG_DUMP, Rtnetlink, attributes, find, push, u32_at};
+use super::rtnetlink::{Attribute, FLAG_DUMP, Refusal, Rtnetlink, attributes, find, push, u32_at};
 
+const RTM_SETLINK: u16 = 19;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 
@@ -27,11 +28,21 @@ const IFLA_EXT_MASK: u16 = 29;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_XDP: u16 = 43;
 
+const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_FLAGS: u16 = 3;
+const IFLA_XDP_EXPECTED_FD: u16 = 8;
 const XDP_ATTACHED_SKB: u8 = 2;
+
+/// `NLA_F_NESTED` of linux/netlink.h: the attribute holds attributes.
+const NESTED: u16 = 1 << 15;
+/// `XDP_FLAGS_*` of linux/if_link.h: only where there is no program yet, and
+/// only in place of the program named.
+const XDP_IF_NONE: u32 = 1 << 0;
+const XDP_REPLACE: u32 = 1 << 4;
 
 /// No counters of statistics (`RTEXT_FILTER_SKIP_STATS`).
 const SKIP_STATS: u32 = 1 << 3;
@@ -118,7 +129,7 @@ fn describe(index: u32) -> io::Result<Interface> {
 }
 
 /// The flags and attributes of a link.
-fn link(kernel: &Rtnetlink, index: u32) -> io::Result<(u32, Vec<super::rtnetlink::Attribute>)> {
+fn link(kernel: &Rtnetlink, index: u32) -> io::Result<(u32, Vec<Attribute>)> {
     let mut body = vec![0; LINK_HEADER];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
     push(&mut body, IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
@@ -161,7 +172,7 @@ pub(super) fn programs(index: u32) -> io::Result<Vec<(Mode, u32)>> {
 
 /// Linux 4.19 and later name the program of each mode; the one number that
 /// older ones give goes by the mode beside it.
-fn programs_in(link: &[super::rtnetlink::Attribute]) -> Vec<(Mode, u32)> {
+fn programs_in(link: &[Attribute]) -> Vec<(Mode, u32)> {
     let xdp = attributes(find(link, IFLA_XDP).unwrap_or_default());
     let id = |kind| find(&xdp, kind).and_then(|bytes| u32_at(bytes, 0));
     let by_mode = [
@@ -179,6 +190,54 @@ fn programs_in(link: &[super::rtnetlink::Attribute]) -> Vec<(Mode, u32)> {
     }
     programs.retain(|(_, id)| *id != 0);
     programs
+}
+
+/// Why the interface does not take a program in this mode, in the words of its
+/// driver. A link's refusal is a number alone (`BPF_LINK_CREATE` has no place
+/// for words), so the same is asked by netlink, which has. Should it be granted
+/// there, it is undone at once, and there are no words.
+pub(super) fn refusal_of(index: u32, prog: BorrowedFd<'_>, flags: u32) -> Option<String> {
+    match put(index, prog, flags) {
+        Err(no) => no.words.filter(|words| !words.is_empty()),
+        Ok(()) => {
+            // Nothing more can be done for it; the caller reports a refusal.
+            let _ = take(index, prog, flags);
+            None
+        }
+    }
+}
+
+/// Puts a program on an interface that has none. It stays until it is taken
+/// off, whatever becomes of this process.
+pub(super) fn put(index: u32, prog: BorrowedFd<'_>, flags: u32) -> Result<(), Refusal> {
+    let fd = prog.as_raw_fd().cast_unsigned();
+    let xdp = [(IFLA_XDP_FD, fd), (IFLA_XDP_FLAGS, flags | XDP_IF_NONE)];
+    let body = set_xdp(index, &xdp);
+    Rtnetlink::open()?.ask(RTM_SETLINK, 0, &body).map(drop)
+}
+
+/// Takes this program, and no other, off the interface.
+pub(super) fn take(index: u32, prog: BorrowedFd<'_>, flags: u32) -> Result<(), Refusal> {
+    let none = (-1_i32).cast_unsigned();
+    let xdp = [
+        (IFLA_XDP_FD, none),
+        (IFLA_XDP_FLAGS, flags | XDP_REPLACE),
+        (IFLA_XDP_EXPECTED_FD, prog.as_raw_fd().cast_unsigned()),
+    ];
+    let body = set_xdp(index, &xdp);
+    Rtnetlink::open()?.ask(RTM_SETLINK, 0, &body).map(drop)
+}
+
+/// `ip link set` of XDP attributes.
+fn set_xdp(index: u32, xdp: &[(u16, u32)]) -> Vec<u8> {
+    let mut nested = Vec::new();
+    for (kind, value) in xdp {
+        push(&mut nested, *kind, &value.to_ne_bytes());
+    }
+    let mut body = vec![0; LINK_HEADER];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    push(&mut body, IFLA_XDP | NESTED, &nested);
+    body
 }
 
 /// The interface's name, or its number where there is no such interface any

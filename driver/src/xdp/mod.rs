@@ -2,6 +2,8 @@
 //!
 //! * [`filter`] is the program in the kernel that takes from the card's queues
 //!   what is ours and leaves the rest to the kernel.
+//! * [`groups`] has the card let through what is for an address of our own, and
+//!   [`reserve`] keeps the ports of a shared one from everybody else.
 //! * [`bind`](self) makes an AF_XDP socket for each queue, over a UMEM of its own
 //!   whose slots are the frames of the queue's [`FramePool`](crate::FramePool).
 //!   A received frame is read, and a frame to send is written, where the kernel
@@ -26,6 +28,7 @@
 //! Kernel behaviour: Documentation/networking/af_xdp.rst, net/xdp/xsk.c and
 //! linux/if_xdp.h.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -35,9 +38,12 @@ use crate::frame::PoolError;
 mod bind;
 mod error;
 pub mod filter;
+pub mod groups;
 pub mod interface;
 mod options;
+mod processes;
 mod queue;
+pub mod reserve;
 mod rtnetlink;
 mod stats;
 mod sys;
@@ -45,9 +51,11 @@ mod umem;
 
 pub use error::XdpError;
 pub use filter::{AttachMode, Attached, Deployment, Filter, FilterError, Mode, Rules, Verdicts};
+pub use groups::{Groups, GroupsError, Mac};
 pub use interface::Interface;
 pub use options::{BindMode, BusyPoll, Shape, XdpOptions};
 pub use queue::XdpQueue;
+pub use reserve::{ReserveError, Reserved};
 pub use stats::{KernelStats, Monitor, Occupancy, QueueStats, XdpStats};
 
 /// Queues of an interface with our program on it.
@@ -81,20 +89,22 @@ impl Xdp {
     /// See [`XdpError`], which says what to do. Nothing is left behind.
     pub fn open(options: &XdpOptions) -> Result<Xdp, XdpError> {
         let interface = Interface::named(&options.interface)?;
+        check_up(&interface)?;
         let shape = options.shape(&interface)?;
         let last = *options.queues.end();
-        let mut filter = Filter::load(&options.rules, last + 1)?;
+        let mut held = Held::take(options, &interface, last + 1)?;
         let mut opened = Vec::new();
         for queue in options.queues.clone() {
             opened.push(queue::open(options, &interface, shape, queue)?);
         }
         for (number, queue) in options.queues.clone().zip(&opened) {
-            queue.with_socket(|fd: BorrowedFd<'_>| filter.set_socket(number, fd))?;
+            queue.with_socket(|fd: BorrowedFd<'_>| held.filter.set_socket(number, fd))?;
         }
-        let attached = filter.attach(interface.index, options.attach)?;
-        let monitor = Monitor::new(filter.counters(), opened.iter().map(XdpQueue::shared));
-        let filter = Arc::new(filter);
-        opened.iter_mut().for_each(|q| q.keep(filter.clone()));
+        let attached = held.filter.attach(interface.index, options.attach)?;
+        let counters = held.filter.counters();
+        let monitor = Monitor::new(counters, opened.iter().map(XdpQueue::shared));
+        let held = Arc::new(held);
+        opened.iter_mut().for_each(|q| q.keep(held.clone()));
         let info = XdpInfo {
             queues: options.queues.clone(),
             zero_copy: opened.iter().map(XdpQueue::is_zero_copy).collect(),
@@ -123,6 +133,41 @@ impl Xdp {
     /// interface until the last of them is dropped.
     pub fn into_queues(self) -> Vec<XdpQueue> {
         self.queues
+    }
+}
+
+/// The kernel binds to an interface that is down, and nothing would come.
+fn check_up(interface: &Interface) -> Result<(), XdpError> {
+    if interface.up {
+        return Ok(());
+    }
+    Err(XdpError::Down {
+        interface: interface.name.clone(),
+        source: io::Error::from_raw_os_error(libc::ENETDOWN),
+    })
+}
+
+/// What all queues of an interface live by. Its parts end in this order: as
+/// long as the program takes frames, the ports are ours and the card lets the
+/// frames through.
+#[derive(Debug)]
+struct Held {
+    filter: Filter,
+    _ports: Reserved,
+    _groups: Groups,
+}
+
+impl Held {
+    fn take(options: &XdpOptions, interface: &Interface, queues: u32) -> Result<Held, XdpError> {
+        let rules = &options.rules;
+        let filter = Filter::load(rules, queues)?;
+        let ports = Reserved::bind(rules, interface.index)?;
+        let groups = Groups::join(interface, options.mac, rules)?;
+        Ok(Held {
+            filter,
+            _ports: ports,
+            _groups: groups,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::filter::{AttachMode, Rules};
+use super::groups::Mac;
 use super::interface::Interface;
 use super::{XdpError, umem};
 use crate::ring::{ETHERNET_HEADER, VLAN_TAG};
@@ -61,6 +62,9 @@ pub struct XdpOptions {
     pub huge_pages: bool,
     /// Which frames are ours.
     pub rules: Rules,
+    /// The Ethernet address that the stack answers with where it is not the
+    /// interface's, so that the card lets it through.
+    pub mac: Option<Mac>,
 }
 
 impl XdpOptions {
@@ -77,6 +81,7 @@ impl XdpOptions {
             busy_poll: None,
             huge_pages: false,
             rules,
+            mac: None,
         }
     }
 

@@ -28,9 +28,9 @@ use std::time::Duration;
 
 use xsk_rs::{FrameDesc, Umem};
 
+use super::Held;
 use super::bind::{self, Rings};
 use super::error::Place;
-use super::filter::Filter;
 use super::interface::Interface;
 use super::options::{Shape, XdpOptions};
 use super::stats::{Occupancy, Shared};
@@ -61,7 +61,7 @@ pub struct XdpQueue {
     slots: Box<[FrameDesc]>,
     umem: Umem,
     pool: FramePool,
-    _program: Option<Arc<Filter>>,
+    _held: Option<Arc<Held>>,
     info: QueueInfo,
     interface: String,
     stats: RingStats,
@@ -153,7 +153,7 @@ pub(super) fn open(
         slots: memory.descs,
         umem: memory.umem,
         pool: memory.pool,
-        _program: None,
+        _held: None,
         info,
         interface: interface.name.clone(),
         stats: RingStats::default(),
@@ -193,8 +193,8 @@ impl XdpQueue {
     }
 
     /// Keeps the program on the interface while the queue lives.
-    pub(super) fn keep(&mut self, program: Arc<Filter>) {
-        self._program = Some(program);
+    pub(super) fn keep(&mut self, held: Arc<Held>) {
+        self._held = Some(held);
     }
 
     pub(super) fn with_socket<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {

@@ -174,7 +174,9 @@ fn places(rules: &Rules, ifindex: u32) -> Vec<SocketAddr> {
 fn place(addr: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
     let is_link_local = |addr: &Ipv6Addr| addr.is_unicast_link_local();
     match addr {
-        IpAddr::V6(addr) if is_link_local(&addr) => SocketAddrV6::new(addr, port, 0, ifindex).into(),
+        IpAddr::V6(addr) if is_link_local(&addr) => {
+            SocketAddrV6::new(addr, port, 0, ifindex).into()
+        }
         _ => SocketAddr::new(addr, port),
     }
 }
@@ -211,7 +213,7 @@ fn explain(addr: SocketAddr, protocol: Protocol, errno: Errno) -> ReserveError {
 }
 
 fn taken(addr: SocketAddr, protocol: Protocol, source: io::Error) -> ReserveError {
-    let inodes = sockets_on(addr.port(), protocol);
+    let inodes = sockets_on(addr, protocol);
     // A connection in TIME_WAIT has no socket any more, and number 0.
     let closing = !inodes.is_empty() && inodes.iter().all(|inode| *inode == 0);
     let mut holders: Vec<_> = inodes
@@ -229,26 +231,190 @@ fn taken(addr: SocketAddr, protocol: Protocol, source: io::Error) -> ReserveErro
     }
 }
 
-/// The inodes of the kernel's sockets with this local port, of both families:
-/// one of IPv6 may hold the port of IPv4 too.
-fn sockets_on(port: u16, protocol: Protocol) -> Vec<u64> {
+/// The inodes of the kernel's sockets that keep this port of this address, or
+/// of all addresses. Both families: a socket of IPv6 may hold a port of IPv4.
+fn sockets_on(addr: SocketAddr, protocol: Protocol) -> Vec<u64> {
     let mut inodes = Vec::new();
     for family in ["", "6"] {
         let path = format!("/proc/thread-self/net/{}{family}", protocol.name());
         let table = fs::read_to_string(path).unwrap_or_default();
         let rows = table.lines().skip(1);
-        inodes.extend(rows.filter_map(|row| inode_on(row, port)));
+        inodes.extend(rows.filter_map(|row| inode_on(row, addr)));
     }
     inodes
 }
 
-/// The inode of one row of /proc/net/tcp and its like (proc_pid_net(5)), if its
-/// local port is `port`.
-fn inode_on(row: &str, port: u16) -> Option<u64> {
+/// The inode of one row of /proc/net/tcp and its like (proc_pid_net(5)), if
+/// what it is bound to stands in the way of `addr`.
+fn inode_on(row: &str, addr: SocketAddr) -> Option<u64> {
     let mut columns = row.split_ascii_whitespace();
-    let (_, local_port) = columns.nth(1)?.rsplit_once(':')?;
-    if u16::from_str_radix(local_port, 16) != Ok(port) {
-        return None;
+    let (ip, port) = columns.nth(1)?.rsplit_once(':')?;
+    let ip = local_ip(ip)?;
+    let same_port = u16::from_str_radix(port, 16) == Ok(addr.port());
+    let in_the_way = same_port && (ip.is_unspecified() || ip == addr.ip());
+    let inode = columns.nth(7)?.parse().ok();
+    inode.filter(|_| in_the_way)
+}
+
+/// An address as these tables have it: words of the machine's order, in hex.
+/// One of IPv4 on a socket of IPv6 is given as the former.
+fn local_ip(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok();
+    if hex.len() == 8 {
+        return Some(IpAddr::from(word(0)?.to_ne_bytes()));
     }
-    columns.nth(7)?.parse().ok()
+    let mut octets = [0; 16];
+    for (place, four) in octets.chunks_exact_mut(4).enumerate() {
+        four.copy_from_slice(&word(place * 8)?.to_ne_bytes());
+    }
+    Some(IpAddr::from(octets).to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+    use crate::xdp::filter::tests::lab::{addr, as_nobody, in_namespace, ip, veth, wait_until};
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn rows_of_the_kernels_tables_are_read() {
+        let row = |local: &str| {
+            format!(
+                "   0: {local} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1215 1 0000000030710ff5 100 0 0 10 0"
+            )
+        };
+        let v6 = "0000000000000000FFFF00000200000A";
+        let loopback = "00000000000000000000000001000000";
+        let table = [
+            ("0200000A:0050".to_owned(), "10.0.0.2:80", Some(1215)),
+            ("00000000:0050".to_owned(), "10.0.0.2:80", Some(1215)),
+            ("0200000A:0051".to_owned(), "10.0.0.2:80", None),
+            ("0300000A:0050".to_owned(), "10.0.0.2:80", None),
+            (format!("{v6}:0050"), "10.0.0.2:80", Some(1215)),
+            (format!("{loopback}:01BB"), "[::1]:443", Some(1215)),
+            (format!("{loopback}:01BB"), "[::2]:443", None),
+            ("rubbish".to_owned(), "10.0.0.2:80", None),
+            ("0000:0050".to_owned(), "10.0.0.2:80", None),
+        ];
+        for (local, addr, want) in table {
+            let addr = addr.parse().unwrap();
+            assert_eq!(inode_on(&row(&local), addr), want, "{local}");
+        }
+        assert_eq!(inode_on("", "10.0.0.2:80".parse().unwrap()), None);
+    }
+
+    /// The loopback with two addresses, in a namespace.
+    fn host() {
+        ip("link set lo up");
+        ip("addr add 10.0.0.3/24 dev lo");
+        ip("addr add fd00::3/64 dev lo nodad");
+    }
+
+    fn both(ports: &[u16]) -> Rules {
+        Rules::shared([addr("10.0.0.3"), addr("fd00::3")], ports.to_vec())
+    }
+
+    #[test]
+    fn a_reserved_port_is_nobody_elses_until_it_is_dropped() {
+        in_namespace("a_reserved_port_is_nobody_elses", || {
+            host();
+            let reserved = Reserved::bind(&both(&[80, 443, 80]), 1).unwrap();
+            assert_eq!(reserved.sockets(), 2 * 2 * 2);
+            let places = ["10.0.0.3:80", "[fd00::3]:443", "0.0.0.0:80", "[::]:80"];
+            for place in places {
+                // The standard library sets SO_REUSEADDR.
+                let tcp = TcpListener::bind(place).unwrap_err();
+                assert_eq!(tcp.kind(), io::ErrorKind::AddrInUse, "{place}");
+                let udp = UdpSocket::bind(place).unwrap_err();
+                assert_eq!(udp.kind(), io::ErrorKind::AddrInUse, "{place}");
+            }
+            // Nobody listens: the kernel has nothing to answer for.
+            let refused = TcpStream::connect("10.0.0.3:80").unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            TcpListener::bind("10.0.0.3:81").unwrap();
+            TcpListener::bind("127.0.0.1:80").unwrap();
+            drop(reserved);
+            for place in places {
+                TcpListener::bind(place).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn who_has_a_port_is_said() {
+        in_namespace("who_has_a_port_is_said", || {
+            host();
+            for place in ["10.0.0.3:80", "0.0.0.0:80", "[::]:80", "[fd00::3]:80"] {
+                let _server = TcpListener::bind(place).unwrap();
+                let taken = Reserved::bind(&both(&[80]), 1).unwrap_err();
+                let text = taken.to_string();
+                let ours = format!("taken by process {} (", std::process::id());
+                assert!(text.starts_with("tcp port 80 of "), "{text}");
+                assert!(text.contains(&ours), "{text}");
+                assert!(text.contains("sudo ss -tanp sport = :80"), "{text}");
+            }
+            let _server = UdpSocket::bind("10.0.0.3:80").unwrap();
+            let taken = Reserved::bind(&both(&[80]), 1).unwrap_err();
+            assert!(taken.to_string().starts_with("udp port 80"), "{taken}");
+        });
+    }
+
+    #[test]
+    fn connections_that_are_ending_are_told_from_a_server() {
+        in_namespace("connections_that_are_ending", || {
+            host();
+            let server = TcpListener::bind("10.0.0.3:80").unwrap();
+            let client = TcpStream::connect("10.0.0.3:80").unwrap();
+            let (served, _) = server.accept().unwrap();
+            // Who ends first keeps the port for a minute.
+            served.shutdown(std::net::Shutdown::Both).unwrap();
+            drop((served, client, server));
+            let closing = || match Reserved::bind(&both(&[80]), 1) {
+                Err(ReserveError::Taken { closing, .. }) => closing,
+                other => panic!("{other:?}"),
+            };
+            wait_until("nothing but TIME_WAIT is left", closing);
+            let text = Reserved::bind(&both(&[80]), 1).unwrap_err().to_string();
+            assert!(text.contains("wait a minute"), "{text}");
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_reserved_says_why() {
+        in_namespace("what_cannot_be_reserved_says_why", || {
+            host();
+            let foreign = Rules::shared([addr("192.0.2.9")], [80]);
+            let not_here = Reserved::bind(&foreign, 1).unwrap_err();
+            let text = not_here.to_string();
+            assert!(
+                text.starts_with("192.0.2.9 is no address of this host"),
+                "{text}"
+            );
+            as_nobody(|| {
+                let refused = Reserved::bind(&both(&[80]), 1).unwrap_err();
+                let text = refused.to_string();
+                assert!(text.contains("CAP_NET_BIND_SERVICE"), "{text}");
+                Reserved::bind(&both(&[8080]), 1).unwrap();
+            });
+            let none = Reserved::bind(&Rules::own([addr("192.0.2.9")]), 1).unwrap();
+            assert_eq!(none.sockets(), 0);
+        });
+    }
+
+    #[test]
+    fn a_link_local_address_is_of_its_interface() {
+        in_namespace("a_link_local_address_is_of_its_interface", || {
+            let index = veth();
+            ip("addr add fe80::3/64 dev wpf0 nodad");
+            let rules = Rules::shared([addr("fe80::3")], [80]);
+            Reserved::bind(&rules, index).unwrap();
+            let elsewhere = Reserved::bind(&rules, 1).unwrap_err();
+            assert!(
+                matches!(elsewhere, ReserveError::NotHere { .. }),
+                "{elsewhere}"
+            );
+        });
+    }
 }

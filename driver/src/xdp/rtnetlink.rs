@@ -36,7 +36,6 @@ pub type Attribute = (u16, Vec<u8>);
 pub struct Refusal {
     /// The number.
     pub error: io::Error,
-    #[allow(dead_code)]
     /// The kernel's or the driver's own words («extended ack»).
     pub words: Option<String>,
 }

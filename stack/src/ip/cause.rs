@@ -73,6 +73,10 @@ causes! {
     BadTcpOffset => "bad_tcp_offset",
     /// TCP from or to port 0.
     TcpPortZero => "tcp_port_zero",
+    /// A TCP or UDP checksum that its sender left for the card to finish: the
+    /// field holds the sum of the pseudo-header alone (`CHECKSUM_PARTIAL` of
+    /// linux/skbuff.h), and no card was on the way.
+    PartialChecksum => "checksum_partial",
     /// The TCP checksum is wrong.
     BadTcpChecksum => "bad_tcp_checksum",
     /// The UDP checksum is wrong, or missing with IPv6 (RFC 8200 §8.1).
@@ -86,6 +90,9 @@ causes! {
     BadNdp => "bad_ndp",
     /// Router discovery and redirects: routes are configured, not learned.
     RouterDiscovery => "router_discovery",
+    /// ARP, neighbour discovery or ICMP, which the host answers whose addresses
+    /// we share.
+    HostsOwn => "hosts_own",
     /// Neither TCP, UDP nor ICMP.
     UnknownProtocol => "unknown_protocol",
 }

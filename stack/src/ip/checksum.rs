@@ -59,6 +59,12 @@ impl Sum {
         self.fold() == u16::MAX
     }
 
+    /// Whether `field` is this sum as it is, which is what a sender leaves in the
+    /// checksum field whose card is to finish it: the sum of the pseudo-header.
+    pub(crate) fn is_left_in(self, field: [u8; 2]) -> bool {
+        self.fold() == u16::from_ne_bytes(field)
+    }
+
     /// The two bytes to put in the checksum field, which was summed as zero.
     pub(crate) fn checksum(self) -> [u8; 2] {
         (!self.fold()).to_ne_bytes()

@@ -75,6 +75,11 @@ impl Own {
         }
     }
 
+    /// The host has made sure of the address, and speaks for it.
+    pub(super) fn settle(&mut self) {
+        self.state = State::Settled;
+    }
+
     /// Whether the address may be used.
     pub(super) fn is_usable(&self) -> bool {
         matches!(self.state, State::Announcing { .. } | State::Settled)

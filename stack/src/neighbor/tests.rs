@@ -318,6 +318,7 @@ fn ipv4_alone_says_nothing_of_ipv6() {
     let local = Local {
         mac: OUR_MAC,
         cidrs: vec!["10.0.0.2/24".parse().unwrap()],
+        is_shared: false,
     };
     let mut link = Link::new(&local, true);
     link.run(Duration::from_secs(60));
@@ -654,6 +655,7 @@ fn peer_with(cidrs: [&str; 2]) -> Local {
     Local {
         mac: PEER_MAC,
         cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).to_vec(),
+        is_shared: false,
     }
 }
 

@@ -70,6 +70,8 @@ impl Shard {
             }
             let mut progress = self.send_segments(now, slot, budget);
             if progress == Progress::Blocked {
+                // Frames may only wait to be taken back.
+                self.queue.reclaim(now);
                 sent += self.transmit(now);
                 progress = self.send_segments(now, slot, budget);
             }
@@ -195,6 +197,7 @@ impl Shard {
                 }
                 Ok(taken) => {
                     self.blocked_until = None;
+                    self.fates.to_ring += taken as u64;
                     sent += taken;
                 }
                 Err(_) => self.go_down(),

@@ -9,11 +9,12 @@ use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 use wirepath_driver::trace::{self, Stage};
 use wirepath_driver::{Frame, Nanos, Offload, clock};
 
+use super::fate::Fate;
 use super::{Shard, instant, no_line, timeouts};
 use crate::conn::{Conn, Marks, Phase};
 use crate::flow::{Entry, FlowKey};
 use crate::icmp::Unreachable;
-use crate::ip::{self, Datagram, IcmpPacket, Packet, Segment, TcpFlags};
+use crate::ip::{self, Datagram, DropCause, IcmpPacket, Packet, Segment, TcpFlags};
 use crate::phy::{Line, Phy};
 use crate::segment::{self, Ack, Sent};
 use crate::time_wait::Verdict;
@@ -21,6 +22,18 @@ use crate::{icmp, isn};
 
 /// A SYN on a live connection is answered this often at most (RFC 5961 §7).
 const CHALLENGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Once for each queue: with such a sender nothing works, and the reason is not
+/// to be seen from either end.
+#[cold]
+fn warn_of_partial_checksums(queue: &str) {
+    tracing::warn!(
+        "frames come in on {queue} with checksums that their sender left for its card to finish \
+         (checksum offload towards a veth or TAP, where there is no card); they are dropped and \
+         counted as checksum_partial. On the sending side: ethtool -K INTERFACE tx off; \
+         `wirepath doctor` explains"
+    );
+}
 
 impl Segment {
     pub(super) fn key(&self) -> FlowKey {
@@ -61,21 +74,36 @@ impl Shard {
         }
         match packet {
             Ok(Packet::Tcp(segment)) => self.take_segment(now, frame, &segment),
-            Ok(Packet::Udp(datagram)) => self.take_datagram(now, frame, &datagram),
-            Ok(Packet::Icmp(packet)) => self.take_icmp(now, frame, &packet),
+            Ok(Packet::Udp(datagram)) => {
+                self.fates.count(Fate::Datagram);
+                self.take_datagram(now, frame, &datagram);
+            }
+            Ok(Packet::Icmp(packet)) => {
+                self.fates.count(Fate::Icmp);
+                self.take_icmp(now, frame, &packet);
+            }
             Ok(Packet::Arp(packet)) => {
+                self.fates.count(Fate::Arp);
                 let (outbox, counters) = (&mut self.outbox, &mut self.counters);
                 self.neighbors.on_arp(now, &packet, &mut |frame| {
                     counters.tx_no_frame += u64::from(!outbox.push(frame));
                 });
             }
             Ok(Packet::Ndp(packet)) => {
+                self.fates.count(Fate::Ndp);
                 let (outbox, counters) = (&mut self.outbox, &mut self.counters);
                 self.neighbors.on_ndp(now, &packet, &mut |frame| {
                     counters.tx_no_frame += u64::from(!outbox.push(frame));
                 });
             }
-            Err(cause) => self.drops[cause.index()] += 1,
+            Err(cause) => self.drop_frame(cause),
+        }
+    }
+
+    fn drop_frame(&mut self, cause: DropCause) {
+        self.drops[cause.index()] += 1;
+        if cause == DropCause::PartialChecksum && self.drops[cause.index()] == 1 {
+            warn_of_partial_checksums(&self.queue.info().name);
         }
     }
 
@@ -83,6 +111,7 @@ impl Shard {
         let key = segment.key();
         match self.flows.get(&key) {
             Some(&slot) => {
+                self.fates.count(Fate::Connection);
                 if trace::enabled() {
                     self.trace_arrival(frame, segment, slot);
                 }
@@ -267,12 +296,13 @@ impl Shard {
         let mut least_isn = None;
         match self.time_wait.segment(now, &key, segment, timestamp) {
             Some(Verdict::Answer(mac, ack)) => {
+                self.fates.count(Fate::TimeWait);
                 self.counters.time_wait_acks += 1;
                 let lost = !self.outbox.push_ack(mac, &ack);
                 self.counters.tx_no_frame += u64::from(lost);
                 return;
             }
-            Some(Verdict::Ignore) => return,
+            Some(Verdict::Ignore) => return self.fates.count(Fate::TimeWait),
             Some(Verdict::Reuse(isn)) => {
                 self.counters.time_wait_reused += 1;
                 least_isn = Some(isn);
@@ -283,11 +313,13 @@ impl Shard {
             && self.neighbors.usable(key.local.0)
             && let Some(listener) = self.find_listener(key.local.0, key.local.1)
         {
+            self.fates.count(Fate::Listener);
             return self.open_passive(now, frame, segment, listener, least_isn);
         }
         if self.ask_others(frame) {
-            return;
+            return self.fates.count(Fate::Offered);
         }
+        self.fates.count(Fate::NoConnection);
         self.counters.no_flow += 1;
         if !segment.flags.contains(TcpFlags::RST) {
             self.refuse(now, frame, segment);

@@ -38,6 +38,9 @@ impl Shard {
         if self.is_down {
             return Err(Errno::NetworkDown);
         }
+        if self.local.is_shared {
+            return Err(Errno::NotSupported);
+        }
         if self.name_servers.is_empty() {
             return Err(Errno::NoNameServer);
         }

@@ -117,6 +117,7 @@ impl Shard {
             // It was verified where it came in.
             frame.meta.offload = Offload::CHECKSUM_VALID;
             self.strays.may_ask = false;
+            self.fates.from_other_shards += 1;
             self.take_frame(now, &frame);
             self.strays.may_ask = true;
         }

@@ -57,6 +57,9 @@ impl Shard {
         if self.is_down {
             return Err(Errno::NetworkDown);
         }
+        if self.local.is_shared {
+            return Err(Errno::NotSupported);
+        }
         if !addr.ip().is_unspecified() && !self.owns(addr.ip()) {
             return Err(Errno::AddrNotAvailable);
         }

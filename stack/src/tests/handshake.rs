@@ -239,3 +239,45 @@ fn ten_thousand_flows_are_told_apart() {
         );
     }
 }
+
+/// Beside the host's own stack: what is for our port is answered at once, the
+/// host's is left to it, and nothing is asked whose answer it would get.
+#[test]
+fn with_shared_addresses_only_connections_are_taken() {
+    let wire = Wire::new();
+    let addrs = ["10.0.0.1/24", "fd00::1/64"].map(|addr| addr.parse().unwrap());
+    let mut config = Config::new(SERVER_MAC, addrs.to_vec());
+    config.shared_addrs = true;
+    config.name_servers = vec!["10.0.0.53:53".parse().unwrap()];
+    let server = Stack::new(config, vec![wire.end(0)]).unwrap();
+    let mut net = Net::new();
+    let client = std::mem::replace(&mut net.wire, wire.clone());
+    drop(client);
+    net.server = server;
+    net.now = net.now + Duration::from_secs(1);
+    let now = net.now;
+
+    for remote in ["10.0.0.9:80", "[fd00::9]:80"] {
+        let refused = net.server.connect(0, remote.parse().unwrap(), now);
+        assert_eq!(refused.unwrap_err(), Errno::NotSupported);
+    }
+    let options = crate::UdpOptions::default();
+    let refused = net.server.udp_bind("0.0.0.0:53".parse().unwrap(), &options);
+    assert_eq!(refused.unwrap_err(), Errno::NotSupported);
+
+    net.server.poll(0, now, 64, &mut Vec::new());
+    assert!(
+        net.wire.sent(0).is_empty(),
+        "it neither probes nor announces"
+    );
+    net.listen(&ListenOptions::default());
+    for peer in [5_000, 5_001] {
+        let raw = Raw::new(peer);
+        net.raw_handshake(&raw, None);
+    }
+    net.server
+        .poll(0, now + Duration::from_secs(9), 64, &mut Vec::new());
+    let sent = net.wire.sent(0);
+    let is_tcp = |frame: &Vec<u8>| frame[12..14] == [8, 0] && frame[23] == 6;
+    assert!(sent.iter().all(is_tcp), "no ARP, no neighbour discovery");
+}

@@ -179,6 +179,11 @@ pub struct Interface {
     pub rx_queues: Option<Vec<RxQueue>>,
     /// The interrupts of its device, and the processors that take each.
     pub irqs: BTreeMap<u32, Vec<u32>>,
+    /// How often in a row a queue may be polled in vain before its interrupt is
+    /// turned on again (`napi_defer_hard_irqs`).
+    pub defer_hard_irqs: Option<u64>,
+    /// How long it stays off at most, nanoseconds (`gro_flush_timeout`).
+    pub gro_flush_timeout: Option<u64>,
     /// Virtual functions that are on (SR-IOV).
     pub virtual_functions: Option<u32>,
     /// The far end, of a veth.
@@ -327,14 +332,10 @@ pub struct Rings {
 pub struct RxQueue {
     /// Its number.
     pub id: u32,
-    /// Whether a zero-copy AF_XDP socket has it already.
+    /// Whether an AF_XDP socket has it already.
     pub has_xsk: bool,
     /// Its interrupt.
     pub irq: Option<u32>,
-    /// Interrupts that stay off after a poll that found nothing.
-    pub defer_hard_irqs: Option<u32>,
-    /// How long they stay off at most, nanoseconds.
-    pub gro_flush_timeout: Option<u64>,
 }
 
 /// The far end of a veth.

@@ -7,7 +7,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::judge::{Finding, Mend, Severity};
+use super::judge::{Finding, Severity, Step};
 use super::report::shell;
 
 /// What was done.
@@ -40,21 +40,22 @@ impl Done {
 pub fn run(findings: &[Finding]) -> Done {
     let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
     let safe = bad.flat_map(|f| &f.mends).filter(|mend| mend.is_safe);
+    let steps = safe.flat_map(|mend| &mend.steps);
     Done {
-        undo: safe.filter_map(run_one).collect(),
+        undo: steps.filter_map(run_one).collect(),
     }
 }
 
 /// The command that undoes it, if it went well.
-fn run_one(mend: &Mend) -> Option<String> {
-    let (program, args) = mend.command.split_first()?;
-    eprintln!("+ {}", shell(&mend.command));
+fn run_one(step: &Step) -> Option<String> {
+    let (program, args) = step.command.split_first()?;
+    eprintln!("+ {}", shell(&step.command));
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .output();
     match output {
-        Ok(output) if output.status.success() => return Some(shell(&mend.undo)),
+        Ok(output) if output.status.success() => return Some(shell(&step.undo)),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             eprintln!("  failed ({}): {}", output.status, said.trim());

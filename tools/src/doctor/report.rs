@@ -43,6 +43,14 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// What one who is not root puts before each command.
+    fn prompt(&self) -> &'static str {
+        match self.facts.machine.process.user {
+            Some(0) | None => "",
+            Some(_) => "sudo ",
+        }
+    }
+
     fn about(&self, about: About) -> impl Iterator<Item = &Finding> {
         self.findings
             .iter()
@@ -61,12 +69,12 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "machine")?;
         for finding in self.about(About::Machine) {
-            write_finding(f, finding)?;
+            write_finding(f, finding, self.prompt())?;
         }
         if let Some(interface) = &self.facts.interface {
             writeln!(f, "\ninterface {}", interface.link.name)?;
             for finding in self.about(About::Interface) {
-                write_finding(f, finding)?;
+                write_finding(f, finding, self.prompt())?;
             }
         }
         if !self.unseen.is_empty() {
@@ -112,30 +120,46 @@ fn label(severity: Severity) -> &'static str {
     }
 }
 
-fn write_finding(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+fn write_finding(f: &mut fmt::Formatter<'_>, finding: &Finding, prompt: &str) -> fmt::Result {
     let found = format!("{}: {}", finding.id, finding.found);
     write_wrapped(f, label(finding.severity), &found)?;
     if !finding.why.is_empty() {
         write_wrapped(f, "  why", &finding.why)?;
     }
     for (at, mend) in finding.mends.iter().enumerate() {
-        write_mend(f, if at == 0 { "  mend" } else { "  or" }, mend)?;
+        write_mend(f, if at == 0 { "  mend" } else { "  or" }, mend, prompt)?;
     }
     Ok(())
 }
 
-fn write_mend(f: &mut fmt::Formatter<'_>, label: &str, mend: &Mend) -> fmt::Result {
-    if mend.command.is_empty() {
+fn write_mend(f: &mut fmt::Formatter<'_>, label: &str, mend: &Mend, prompt: &str) -> fmt::Result {
+    if mend.steps.is_empty() {
         return write_wrapped(f, label, &mend.remark);
     }
-    // A command is never broken: it is there to be copied.
-    writeln!(f, "  {label:<INDENT$}{}", shell(&mend.command))?;
+    write_commands(
+        f,
+        label,
+        prompt,
+        mend.steps.iter().map(|step| &step.command),
+    )?;
+    let safe = if mend.is_safe { " (--fix runs it)" } else { "" };
     if !mend.remark.is_empty() {
-        let safe = if mend.is_safe { " (--fix runs it)" } else { "" };
         write_wrapped(f, "", &format!("{}{safe}", mend.remark))?;
     }
-    if !mend.undo.is_empty() {
-        writeln!(f, "  {:<INDENT$}{}", "  undo", shell(&mend.undo))?;
+    let undo = mend.steps.iter().map(|step| &step.undo);
+    write_commands(f, "  undo", prompt, undo.filter(|undo| !undo.is_empty()))
+}
+
+/// Commands are never broken: they are there to be copied.
+fn write_commands<'a>(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    prompt: &str,
+    commands: impl Iterator<Item = &'a Vec<String>>,
+) -> fmt::Result {
+    let labels = std::iter::once(label).chain(std::iter::repeat(""));
+    for (label, command) in labels.zip(commands) {
+        writeln!(f, "  {label:<INDENT$}{prompt}{}", shell(command))?;
     }
     Ok(())
 }

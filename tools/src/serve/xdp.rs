@@ -75,6 +75,7 @@ fn wanted(
         budget: poll.budget,
     });
     wanted.huge_pages = options.xdp.huge_pages;
+    wanted.mac = options.mac.map(|mac| mac.0);
     wanted
 }
 

@@ -78,7 +78,7 @@ pub enum FilterError {
     /// The interface, or its driver, does not take a program in this mode.
     #[error(
         "{interface} takes no XDP program in {mode} mode: {reason}{hint}",
-        hint = hint(*mode, reason)
+        hint = hint(interface, *mode, reason)
     )]
     Refused {
         /// The interface.
@@ -106,7 +106,7 @@ impl FilterError {
         match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => FilterError::Permission { step, source },
             Some(libc::ENOMEM) => FilterError::Memory { step, source },
-            Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP) => {
+            Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG) => {
                 FilterError::Kernel { step, source }
             }
             _ => FilterError::System { step, source },
@@ -169,14 +169,14 @@ impl Occupant {
         let Occupant { interface, id, .. } = self;
         let off = self.mode.off_word();
         match &self.holder {
+            _ if self.is_dispatcher() => format!(
+                "It is the dispatcher of libxdp, which stays when the process that loaded it ends, because it is pinned under /sys/fs/bpf/xdp; 'sudo xdp-loader status {interface}' shows what it carries, and 'sudo xdp-loader unload {interface} --all' takes it off"
+            ),
             Holder::Link { processes, .. } if !processes.is_empty() => {
                 "End that process, or serve on another interface".to_owned()
             }
             Holder::Link { id: link, .. } => format!(
-                "Find who pinned it with 'sudo bpftool link show id {link}' and remove the pin, or take it off with 'sudo bpftool link detach id {link}'"
-            ),
-            _ if self.is_dispatcher() => format!(
-                "It is the dispatcher of libxdp, which outlives the process that loaded it because it is pinned under /sys/fs/bpf/xdp; 'sudo xdp-loader status {interface}' shows what it carries, and 'sudo xdp-loader unload {interface} --all' takes it off"
+                "It may be pinned: 'sudo bpftool -f link show id {link}' says where; remove the pin, or take the program off with 'sudo bpftool link detach id {link}'"
             ),
             _ => format!(
                 "See what it is with 'sudo bpftool prog show id {id}'; if nobody needs it, take it off with 'sudo ip link set dev {interface} {off} off'"
@@ -207,24 +207,146 @@ impl fmt::Display for Holder {
 }
 
 /// What helps against a refusal, by the words of the driver.
-fn hint(mode: Mode, reason: &str) -> String {
-    let text = reason.to_ascii_lowercase();
-    let has = |word: &str| text.contains(word);
-    let mend = if has("mtu") {
-        "; lower it with 'sudo ip link set dev IFACE mtu 1500'"
-    } else if has("lro") || has("gro_hw") || has("hw gro") {
-        "; switch it off with 'sudo ethtool -K IFACE lro off rx-gro-hw off'"
-    } else if has("guest") || has("tso") || has("csum") || has("offload") {
-        "; switch the offload off with 'sudo ethtool -K IFACE lro off gro off tso off' (virtio-net: guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off on the hypervisor)"
-    } else if has("queue") || has("channel") || has("ring") {
-        "; free queues for XDP with 'sudo ethtool -L IFACE combined N' (half of what there is, or fewer; see 'ethtool -l IFACE')"
-    } else {
-        ""
+fn hint(interface: &str, mode: Mode, reason: &str) -> String {
+    let generic = match mode {
+        Mode::Driver => "; or take generic mode, which every interface has (--attach generic)",
+        Mode::Generic => "",
     };
-    match mode {
-        Mode::Driver => {
-            format!("{mend}; or take generic mode, which every interface has (--attach generic)")
+    mend(interface, reason) + generic
+}
+
+/// What drivers complain of, and the command that ends it. The words are those
+/// of veth, virtio_net, mlx5, i40e, ice, ixgbe, igb, bnxt and ena.
+fn mend(interface: &str, reason: &str) -> String {
+    let text = reason.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["mtu", "frags", "too large"]) {
+        format!(
+            "; lower the MTU with 'sudo ip link set dev {interface} mtu 1500' (of a veth, the peer's)"
+        )
+    } else if has(&["gro_hw", "csum"]) {
+        format!(
+            "; switch the host's offloads off with 'sudo ethtool -K {interface} rx-gro-hw off', or start the virtual machine with guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off on its virtio-net device"
+        )
+    } else if has(&["lro", "gro", "tso", "offload", "header-split", "hds"]) {
+        format!(
+            "; switch what merges frames off with 'sudo ethtool -K {interface} lro off rx-gro-hw off'"
+        )
+    } else if has(&["queue", "channel", "ring"]) {
+        format!(
+            "; a program needs queues of its own to send with: lower the number with 'sudo ethtool -L {interface} combined N' ('ethtool -l {interface}' shows what there is; of a veth, as many rx here as tx at the peer)"
+        )
+    } else {
+        format!("; 'wirepath doctor {interface}' looks for the reason")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(mode: Mode, reason: &str) -> String {
+        let source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+        let error = FilterError::Refused {
+            interface: "eth0".into(),
+            mode,
+            reason: reason.into(),
+            source,
+        };
+        error.to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_its_mend() {
+        let table = [
+            ("Peer MTU is too large to set XDP", "mtu 1500"),
+            (
+                "MTU too large for linear frames and XDP prog does not support frags",
+                "mtu 1500",
+            ),
+            (
+                "Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first",
+                "guest_csum=off",
+            ),
+            ("XDP is not allowed with LRO", "lro off"),
+            (
+                "XDP expects number of rx queues not less than peer tx queues",
+                "ethtool -L eth0",
+            ),
+            ("Too few free TX rings available", "ethtool -L eth0"),
+            (
+                "Operation not supported (os error 95)",
+                "wirepath doctor eth0",
+            ),
+        ];
+        for (reason, mend) in table {
+            let text = refused(Mode::Driver, reason);
+            assert!(
+                text.starts_with("eth0 takes no XDP program in driver mode: "),
+                "{text}"
+            );
+            assert!(text.contains(reason) && text.contains(mend), "{text}");
+            assert!(text.ends_with("(--attach generic)"), "{text}");
+            assert!(
+                !refused(Mode::Generic, reason).contains("--attach"),
+                "{reason}"
+            );
         }
-        Mode::Generic => mend.to_owned(),
+    }
+
+    fn occupant(name: &str, holder: Holder) -> String {
+        let occupant = Occupant {
+            interface: "eth0".into(),
+            id: 7,
+            name: Some(name.into()),
+            mode: Mode::Generic,
+            holder,
+        };
+        FilterError::Busy(Box::new(occupant)).to_string()
+    }
+
+    #[test]
+    fn an_occupant_is_named_with_what_can_be_done() {
+        let link = |processes| Holder::Link { id: 9, processes };
+        let table = [
+            (
+                "fw",
+                Holder::Netlink,
+                "sudo ip link set dev eth0 xdpgeneric off",
+            ),
+            ("fw", Holder::Unknown, "bpftool prog show id 7"),
+            ("fw", link(vec![(42, "fwd".into())]), "process 42 (fwd)"),
+            ("fw", link(vec![]), "sudo bpftool link detach id 9"),
+            (
+                "xdp_dispatcher",
+                Holder::Netlink,
+                "sudo xdp-loader unload eth0 --all",
+            ),
+            (
+                "xdp_dispatcher",
+                link(vec![]),
+                "sudo xdp-loader unload eth0 --all",
+            ),
+        ];
+        for (name, holder, want) in table {
+            let text = occupant(name, holder);
+            let start =
+                format!("eth0 has an XDP program already: id 7, name {name}, generic mode, ");
+            assert!(text.starts_with(&start), "{text}");
+            assert!(
+                text.contains("not replaced") && text.contains(want),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_of_bpf_become_what_they_mean() {
+        let of = |errno| FilterError::of("x", io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(libc::EPERM), FilterError::Permission { .. }));
+        assert!(matches!(of(libc::ENOMEM), FilterError::Memory { .. }));
+        assert!(matches!(of(libc::ENOSYS), FilterError::Kernel { .. }));
+        assert!(matches!(of(libc::E2BIG), FilterError::Kernel { .. }));
+        assert!(matches!(of(libc::EMFILE), FilterError::System { .. }));
     }
 }

@@ -4,6 +4,11 @@
 //! when the last one is closed, which it does for a process that dies. It also
 //! refuses to take the place of another program, and lets none take ours.
 //!
+//! A link goes a moment after its process: whoever looks at it, `bpftool` or a
+//! child that has not called exec yet, keeps it alive meanwhile. So a link in
+//! the way is given [`PATIENCE`] to go, and a link of ours is detached before it
+//! is closed.
+//!
 //! Rejected: attaching by netlink, which leaves the program on the interface
 //! when the process is killed, redirecting into a map without sockets; and
 //! libxdp's dispatcher, which runs several programs in turn but keeps them by
@@ -11,15 +16,32 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::error::{FilterError, Holder, Occupant};
 use super::sys;
-use crate::xdp::interface;
+use crate::xdp::{interface, processes};
 
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
 const FLAG_GENERIC: u32 = 1 << 1;
 const FLAG_DRIVER: u32 = 1 << 2;
+
+/// How long a link in the way may take to go, and how often to look. A server
+/// that is started again after it was killed finds its own last link gone.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A program's hold on an interface; dropping it takes the program off.
+#[derive(Debug)]
+pub(super) struct Link(OwnedFd);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Fails only where the interface is gone, and the program with it.
+        let _ = sys::link_detach(self.0.as_fd());
+    }
+}
 
 /// Where the program is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +105,8 @@ pub(super) fn attach(
     prog: BorrowedFd<'_>,
     ifindex: u32,
     mode: AttachMode,
-) -> Result<(OwnedFd, Attached), FilterError> {
+) -> Result<(Link, Attached), FilterError> {
+    wait_for_links(ifindex)?;
     let refusal = match mode {
         AttachMode::Generic => None,
         AttachMode::Driver | AttachMode::Auto => match create(prog, ifindex, Mode::Driver) {
@@ -103,11 +126,22 @@ fn attached(mode: Mode, driver_refused: Option<String>) -> Attached {
     }
 }
 
-fn create(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> Result<OwnedFd, FilterError> {
-    if let Some(occupant) = occupant(ifindex)? {
-        return Err(FilterError::Busy(Box::new(occupant)));
+fn create(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> Result<Link, FilterError> {
+    let link = sys::link_create(prog, ifindex, mode.flags());
+    link.map(Link).map_err(|e| explain(prog, ifindex, mode, e))
+}
+
+/// Waits until no link is on the interface.
+fn wait_for_links(ifindex: u32) -> Result<(), FilterError> {
+    let end = Instant::now() + PATIENCE;
+    while let Some(occupant) = occupant(ifindex)? {
+        let may_go = matches!(occupant.holder, Holder::Link { .. });
+        if !may_go || Instant::now() > end {
+            return Err(FilterError::Busy(Box::new(occupant)));
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
-    sys::link_create(prog, ifindex, mode.flags()).map_err(|e| explain(prog, ifindex, mode, e))
+    Ok(())
 }
 
 /// What an error of `BPF_LINK_CREATE` means.
@@ -125,11 +159,12 @@ fn explain(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode, source: io::Error) ->
     }
 }
 
-fn refused(_prog: BorrowedFd<'_>, ifindex: u32, mode: Mode, source: io::Error) -> FilterError {
+fn refused(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode, source: io::Error) -> FilterError {
+    let words = interface::refusal_of(ifindex, prog, mode.flags());
     FilterError::Refused {
         interface: interface::name_of(ifindex),
         mode,
-        reason: source.to_string(),
+        reason: words.unwrap_or_else(|| source.to_string()),
         source,
     }
 }
@@ -157,7 +192,7 @@ fn holder(id: u32, ifindex: u32) -> Holder {
     match sys::xdp_link_of(id, ifindex) {
         Ok(Some(link)) => Holder::Link {
             id: link,
-            processes: Vec::new(),
+            processes: processes::with_link(link),
         },
         Ok(None) => Holder::Netlink,
         Err(_) => Holder::Unknown,

@@ -69,7 +69,7 @@ mod sys;
 mod verdicts;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use error::{FilterError, Holder, Occupant};
 pub use link::{AttachMode, Attached, Mode};
@@ -82,6 +82,9 @@ const NAME: &str = "wirepath_filter";
 /// Bytes of the verifier's log that are kept for an error.
 const LOG_BYTES: usize = 1 << 20;
 
+/// How often a load is tried that signals interrupt.
+const LOADS_MAX: u32 = 32;
+
 /// Lines of that log that the error quotes.
 const LOG_LINES: usize = 12;
 
@@ -90,7 +93,7 @@ const LOG_LINES: usize = 12;
 #[derive(Debug)]
 pub struct Filter {
     /// Dropped first: no frame is redirected any more when the maps go.
-    link: Option<OwnedFd>,
+    link: Option<link::Link>,
     prog: OwnedFd,
     sockets: OwnedFd,
     queues: u32,
@@ -194,23 +197,36 @@ impl Filter {
 /// Loads the program; asks for the verifier's log only when it said no, since
 /// writing it takes longer than verifying.
 fn load(insns: &[asm::Insn]) -> Result<OwnedFd, FilterError> {
-    let first = match sys::prog_load(insns, NAME, None) {
+    let step = "load the filter program";
+    let first = match uninterrupted(|| sys::prog_load(insns, NAME, None)) {
         Ok(prog) => return Ok(prog),
         Err(error) => error,
     };
     let mut log = vec![0; LOG_BYTES];
-    let source = match sys::prog_load(insns, NAME, Some(&mut log)) {
+    let source = match uninterrupted(|| sys::prog_load(insns, NAME, Some(&mut log))) {
         Ok(prog) => return Ok(prog),
         Err(error) => error,
     };
+    let refused = matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EACCES));
     let log = last_lines(&log);
-    if log.is_empty() {
-        return Err(FilterError::of("load the filter program", first));
+    if log.is_empty() || !refused {
+        return Err(FilterError::of(step, first));
     }
     Err(FilterError::Verifier { log, source })
 }
 
-/// The end of what the verifier wrote: why it refused.
+/// The verifier gives up with `EAGAIN` when a signal comes for the thread.
+fn uninterrupted<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..LOADS_MAX {
+        match load() {
+            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    load()
+}
+
+/// The end of what the verifier wrote, which says why it refused.
 fn last_lines(log: &[u8]) -> String {
     let len = log.iter().position(|b| *b == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..len]);

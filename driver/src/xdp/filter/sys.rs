@@ -21,6 +21,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_GET_FD_BY_ID: libc::c_int = 30;
 const LINK_GET_NEXT_ID: libc::c_int = 31;
+const LINK_DETACH: libc::c_int = 34;
 
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -113,6 +114,12 @@ struct LinkCreate {
     target_ifindex: u32,
     attach_type: u32,
     flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkDetach {
+    link_fd: u32,
 }
 
 #[repr(C)]
@@ -323,6 +330,16 @@ pub fn link_create(prog: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result
     unsafe { bpf_fd(LINK_CREATE, &mut attr) }
 }
 
+/// Takes a link's program off its interface now, whoever else has the link open
+/// (`BPF_LINK_DETACH`, Linux 5.9).
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkDetach {
+        link_fd: link.as_raw_fd() as u32,
+    };
+    // SAFETY: LinkDetach is this command's struct, and holds no address.
+    unsafe { bpf(LINK_DETACH, &mut attr).map(drop) }
+}
+
 /// The name of the program `id`. Needs CAP_SYS_ADMIN, or CAP_BPF from Linux 5.8
 /// on.
 pub fn prog_name(id: u32) -> io::Result<String> {
@@ -378,15 +395,26 @@ fn fd_by_id(command: libc::c_int, id: u32) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(command, &mut attr) }
 }
 
-/// Reads the head of what the kernel knows of an object. `I` is all integers,
-/// so that any bytes are valid.
-fn get_info<I>(fd: &OwnedFd, info: &mut I) -> io::Result<()> {
+/// A struct that the kernel may fill with any bytes.
+///
+/// # Safety
+/// Every bit pattern is a valid value, and no field that is sent as zero is an
+/// address that the kernel writes to.
+unsafe trait Info: Default {}
+
+// SAFETY: integers alone. Its addresses are sent as null, with lengths of 0.
+unsafe impl Info for ProgInfo {}
+// SAFETY: integers alone.
+unsafe impl Info for LinkInfo {}
+
+/// Reads the head of what the kernel knows of an object.
+fn get_info<I: Info>(fd: &OwnedFd, info: &mut I) -> io::Result<()> {
     let mut attr = GetInfo {
         bpf_fd: fd.as_raw_fd() as u32,
         info_len: u32::try_from(std::mem::size_of::<I>()).unwrap_or(0),
         info: address_mut(info),
     };
-    // SAFETY: the info lives over the call and is as long as said; its two
-    // kinds, ProgInfo and LinkInfo, are integers alone.
+    // SAFETY: the info lives over the call, is as long as said, and may hold
+    // any bytes, as Info promises.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr).map(drop) }
 }

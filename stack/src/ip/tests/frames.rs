@@ -30,6 +30,7 @@ pub(crate) fn local() -> Local {
     Local {
         mac: OUR_MAC,
         cidrs: cidrs.to_vec(),
+        is_shared: false,
     }
 }
 

@@ -62,6 +62,7 @@ impl Ethtool {
         // `HW` has those that may be changed; one that is only active is fixed.
         let all = [&changeable, &active, &never].into_iter().flatten();
         Ok(all
+            .filter(|(name, _)| !name.is_empty())
             .map(|(name, _)| {
                 let on = is_set(&active, name);
                 let fixed = !is_set(&changeable, name) || is_set(&never, name);

@@ -21,6 +21,7 @@ mod peer;
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use self::device::Device;
 use self::ethtool::Ethtool;
@@ -133,6 +134,7 @@ fn look_at(name: &str, links: &[Standing], seen: &mut Seen) -> Result<Interface,
         ..Interface::default()
     };
     look_at_device(&mut interface);
+    look_at_class(&mut interface, seen);
     ask_netdev(&mut interface, seen);
     ask_ethtool(&mut interface, seen);
     if it.link.kind.as_deref() == Some("veth") {
@@ -176,6 +178,22 @@ fn look_at_device(interface: &mut Interface) {
     interface.irqs = irqs
         .filter_map(|irq| Some((irq, device::irq_cpus(irq)?)))
         .collect();
+}
+
+/// What only /sys/class/net tells, if it shows this network namespace.
+fn look_at_class(interface: &mut Interface, seen: &mut Seen) {
+    let class = Path::new("/sys/class/net").join(&interface.link.name);
+    let number = |file: &str| device::read(class.join(file))?.parse().ok();
+    if number("ifindex") != Some(u64::from(interface.link.index)) {
+        seen.not(
+            "napi_defer_hard_irqs and gro_flush_timeout",
+            "/sys shows another network namespace; run it with `ip netns exec`, which mounts the \
+             right one",
+        );
+        return;
+    }
+    interface.defer_hard_irqs = number("napi_defer_hard_irqs");
+    interface.gro_flush_timeout = number("gro_flush_timeout");
 }
 
 fn ask_netdev(interface: &mut Interface, seen: &mut Seen) {

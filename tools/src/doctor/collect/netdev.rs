@@ -100,12 +100,8 @@ impl Netdev {
 
 fn queue_of(napi: &Attributes<'_>) -> RxQueue {
     const IRQ: u16 = 3;
-    const DEFER_HARD_IRQS: u16 = 5;
-    const GRO_FLUSH_TIMEOUT: u16 = 6;
     RxQueue {
         irq: napi.u32(IRQ),
-        defer_hard_irqs: napi.u32(DEFER_HARD_IRQS),
-        gro_flush_timeout: napi.uint(GRO_FLUSH_TIMEOUT),
         ..RxQueue::default()
     }
 }

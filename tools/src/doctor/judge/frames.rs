@@ -12,18 +12,20 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn set_mtu(case: &Case<'_>, name: &str, to: u32, from: u32) -> Mend {
-    Mend::command(&format!("ip link set dev {name} mtu {to}"))
-        .undo(&format!("ip link set dev {name} mtu {from}"))
-        .remark(if name == case.name() {
-            "for the kernel's traffic on this interface, too; a link's two ends should have the same"
-        } else {
-            "on the peer"
-        })
+    Mend::change(
+        &format!("ip link set dev {name} mtu {to}"),
+        &format!("ip link set dev {name} mtu {from}"),
+    )
+    .remark(if name == case.name() {
+        "for the kernel's traffic on this interface, too; a link's two ends should have the same"
+    } else {
+        "on the peer"
+    })
 }
 
 fn fits(case: &Case<'_>) -> Finding {
     let mtu = case.interface.link.mtu;
-    let frame_len = case.plan.frame_len;
+    let frame_len = case.plan.frame_len(mtu);
     let largest = Plan::largest_mtu(frame_len);
     if mtu <= largest {
         let found = format!("frames of MTU {mtu} fit into {frame_len} bytes (up to MTU {largest})");
@@ -32,7 +34,8 @@ fn fits(case: &Case<'_>) -> Finding {
     let found =
         format!("frames of MTU {mtu} do not fit into {frame_len} bytes (up to MTU {largest})");
     let finding = Finding::problem("mtu", found).why(
-        "256 bytes of each slot are the kernel's, and a frame must fit into one: longer ones are lost (frames of several buffers are not taken)",
+        "256 bytes of each slot are the kernel's, and a frame must fit into one (frames of several \
+         buffers are not taken): the server refuses to start",
     );
     let finding = if mtu <= Plan::largest_mtu(4096) {
         finding.mend(Mend::advice("use --frame-len 4096"))
@@ -65,7 +68,10 @@ pub fn native_limit(case: &Case<'_>) -> Option<Finding> {
         .unwrap_or(case.name());
     Some(
         Finding::new("native-mtu", case.without_driver_mode(), found)
-            .why("the driver gives each frame one buffer and refuses a program that does not take several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode")
+            .why(
+                "the driver gives each frame one buffer and refuses a program that does not take \
+                several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode",
+            )
             .mend(set_mtu(case, name, limit.min(1500), mtu)),
     )
 }

@@ -1,7 +1,7 @@
 //! The link, the driver and its XDP, what else holds the interface.
 
 use super::drivers;
-use super::{Case, Finding, Mend, Severity};
+use super::{Case, Finding, Mend, Severity, script};
 use crate::doctor::facts::{Mode, Program};
 use crate::doctor::plan::{Attach, Bind};
 
@@ -11,7 +11,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     findings.extend(program(case));
     findings.extend(master(case));
     findings.extend(vlan_parent(case));
-    findings.push(bpffs());
+    findings.extend(bond(case));
     findings
 }
 
@@ -33,16 +33,19 @@ fn link_up(case: &Case<'_>) -> Finding {
         return Finding::problem("link", "the interface is down")
             .why("a socket cannot be bound to it (ENETDOWN)")
             .mend(
-                Mend::command(&format!("ip link set dev {name} up"))
-                    .undo(&format!("ip link set dev {name} down"))
-                    .remark("not run by --fix: it joins the machine to a network"),
+                Mend::change(
+                    &format!("ip link set dev {name} up"),
+                    &format!("ip link set dev {name} down"),
+                )
+                .remark("not run by --fix: it joins the machine to a network"),
             );
     }
     if !link.has_carrier {
         return Finding::warning("link", "up, without carrier")
             .why("nothing arrives and nothing leaves until the other side of the cable is up")
             .mend(Mend::advice(
-                "bring up the other side, or look at the cable and the switch's port (`ethtool IFACE`)",
+                "bring up the other side, or look at the cable and the switch's port (`ethtool \
+                 IFACE`)",
             ));
     }
     Finding::ok("link", "up, with carrier")
@@ -74,7 +77,8 @@ pub fn native(case: &Case<'_>) -> Option<Finding> {
         Some(true) if drivers::resets_on_attach(driver) && case.plan.attach != Attach::Generic => {
             let found = format!("{driver} runs programs in the driver");
             Some(Finding::note("native", found).why(
-                "it resets its rings when a program is attached or leaves: for a moment the kernel's own traffic on the interface stops too",
+                "it resets its rings when a program is attached or leaves: for a moment the \
+                 kernel's own traffic on the interface stops too",
             ))
         }
         Some(true) => Some(Finding::ok(
@@ -89,25 +93,37 @@ pub fn native(case: &Case<'_>) -> Option<Finding> {
     }
 }
 
+/// Features that make some drivers take their XDP back while they are on.
+const AGAINST_XDP: [&str; 2] = ["rx-lro", "rx-gro-hw"];
+
+/// Whether the driver has no XDP, rather than not now.
+pub fn is_never_native(case: &Case<'_>) -> bool {
+    let not_now = case.driver() == "ena" || AGAINST_XDP.iter().any(|name| case.feature_is_on(name));
+    driver_runs_programs(case) == Some(false) && !not_now
+}
+
 fn no_native(case: &Case<'_>) -> Finding {
     let driver = case.driver();
     let found = format!("{driver} does not offer to run programs in the driver now");
-    let turned_off = ["rx-lro", "rx-gro-hw"]
+    let turned_off = AGAINST_XDP
         .into_iter()
         .find(|name| case.feature_is_on(name));
     let finding = Finding::new("native", case.without_driver_mode(), found).why(
-        "generic mode works on every interface, but the kernel has made its packet of each frame before: about half the speed, and no zero-copy",
+        "generic mode works on every interface, but by then the kernel has made a packet of its \
+         own of each frame: much slower, and no zero-copy",
     );
     match turned_off {
         Some(feature) => finding.mend(
-            Mend::command(&format!("ethtool -K {} {feature} off", case.name()))
-                .undo(&format!("ethtool -K {} {feature} on", case.name()))
-                .remark(format!(
-                    "some drivers (mlx5_core) take XDP back while {feature} is on"
-                )),
+            Mend::change(
+                &format!("ethtool -K {} {feature} off", case.name()),
+                &format!("ethtool -K {} {feature} on", case.name()),
+            )
+            .remark(format!(
+                "some drivers (mlx5_core) take XDP back while {feature} is on"
+            )),
         ),
         None if driver == "ena" => finding.mend(Mend::advice(
-            "ena offers XDP while at most half of its channels are in use: see `channels`",
+            "ena offers XDP while at most half of its channels are in use: see ena-channels",
         )),
         None => finding.mend(Mend::advice(
             "use --attach generic, or a NIC whose driver has XDP",
@@ -116,30 +132,38 @@ fn no_native(case: &Case<'_>) -> Finding {
 }
 
 fn zero_copy(case: &Case<'_>) -> Option<Finding> {
+    let asked = case.plan.bind == Bind::ZeroCopy;
+    if case.plan.attach == Attach::Generic {
+        return asked.then(zero_copy_in_generic_mode);
+    }
     let xdp = case.interface.xdp?;
     let driver = case.driver();
-    let asked = case.plan.bind == Bind::ZeroCopy;
-    if case.plan.attach == Attach::Generic && asked {
-        return Some(
-            Finding::problem("zero-copy", "zero-copy is asked for in generic mode")
-                .why(
-                    "only a program in the driver can hand the NIC's own buffers over (EOPNOTSUPP)",
-                )
-                .mend(Mend::advice("use --attach driver, or --bind copy")),
-        );
-    }
     if xdp.zero_copy {
         return Some(offered(case));
     }
-    let found = format!("{driver} copies each frame: it has no zero-copy");
-    Some(if asked {
-        Finding::problem("zero-copy", found)
-            .why("--bind zerocopy is refused (EOPNOTSUPP)")
-            .mend(Mend::advice("use --bind copy, or auto"))
-    } else {
-        Finding::note("zero-copy", found)
-            .why("the kernel copies each frame between its memory and the server's")
-    })
+    if !asked {
+        let found = format!("{driver} copies each frame: it has no zero-copy");
+        let why = "the kernel copies each frame between its memory and the server's";
+        // Without XDP there is no telling: the driver then offers nothing.
+        return xdp
+            .basic
+            .then(|| Finding::note("zero-copy", found).why(why));
+    }
+    let now = if xdp.basic { "" } else { " now" };
+    Some(
+        Finding::problem(
+            "zero-copy",
+            format!("{driver} does not offer zero-copy{now}"),
+        )
+        .why("--bind zerocopy is refused (EOPNOTSUPP)")
+        .mend(Mend::advice("use --bind copy, or auto")),
+    )
+}
+
+fn zero_copy_in_generic_mode() -> Finding {
+    Finding::problem("zero-copy", "zero-copy is asked for in generic mode")
+        .why("only a program in the driver can hand the NIC's own buffers over (EOPNOTSUPP)")
+        .mend(Mend::advice("use --attach driver, or --bind copy"))
 }
 
 fn offered(case: &Case<'_>) -> Finding {
@@ -147,7 +171,9 @@ fn offered(case: &Case<'_>) -> Finding {
     let found = format!("{driver} offers zero-copy");
     if driver == "virtio_net" && case.plan.bind != Bind::Copy {
         return Finding::note("zero-copy", found).why(
-            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP otherwise, and --bind auto copies",
+            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a \
+             recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP \
+             otherwise, and --bind auto copies",
         );
     }
     Finding::ok("zero-copy", found)
@@ -183,11 +209,13 @@ fn program(case: &Case<'_>) -> Option<Finding> {
         .why("an interface has one program, and wirepath never replaces another's (EBUSY)")
         .mend(
             Mend::command(&format!("bpftool prog show id {}", first.id))
-                .remark("shows what it is and which process holds it; then end that process. If it is wirepath itself, the interface is in use"),
+                .remark("shows what it is and which process holds it; then end that process. If \
+                    it is wirepath itself, the interface is in use"),
         )
         .mend(
             Mend::command(&format!("ip link set dev {name} {off} off")).remark(
-                "if no process holds it: this cannot be undone, and is refused while a link holds it (`bpftool link show`)",
+                "if no process holds it: this cannot be undone, and is refused while a link holds \
+                 it (`bpftool link show`)",
             ),
         ))
 }
@@ -209,20 +237,50 @@ fn master(case: &Case<'_>) -> Option<Finding> {
     }
     let why = match kind {
         "bond" => {
-            "only what arrives on this member is taken, and what the server sends leaves by it: when the bond moves the traffic to another member, the server is cut off"
+            "only what arrives on this member is taken, and what the server sends leaves by it: \
+             when the bond moves the traffic to another member, the server is cut off"
         }
         "bridge" => {
-            "what comes for the server by other ports of the bridge is not taken here, and what it sends does not pass the bridge"
+            "what comes for the server by other ports of the bridge is not taken here, and what \
+             it sends does not pass the bridge"
         }
         _ => "what the upper device would do to frames does not happen to the server's",
     };
-    Some(Finding::warning("master", found).why(why).mend(Mend::advice(
-        match kind {
-            "bond" => "serve on the bond itself in generic mode (--xdp BOND --attach generic), or on a NIC that is in no bond",
-            "bridge" => "serve on one end of a veth pair whose other end is a port of the bridge (see docs/af-xdp.md), or on a NIC that is in no bridge",
-            _ => "serve on an interface that is part of no other",
-        },
-    )))
+    Some(
+        Finding::warning("master", found)
+            .why(why)
+            .mend(Mend::advice(match kind {
+                "bond" => {
+                    "serve on the bond itself in generic mode (--attach generic), or on a NIC \
+                that is in no bond"
+                }
+                "bridge" => {
+                    "serve on one end of a veth pair whose other end is a port of the bridge \
+                (see docs/af-xdp.md), or on a NIC that is in no bridge"
+                }
+                _ => "serve on an interface that is part of no other",
+            })),
+    )
+}
+
+/// A bond's own frames are its members': a socket of the bond does not get
+/// what a program in a member's driver redirects (xsk_rcv_check in
+/// net/xdp/xsk.c compares the devices).
+fn bond(case: &Case<'_>) -> Option<Finding> {
+    let is_bond = case.interface.link.kind.as_deref() == Some("bond");
+    if !is_bond || case.plan.attach == Attach::Generic {
+        return None;
+    }
+    Some(
+        Finding::warning("bond", "a bond")
+            .why(
+                "in the driver the program runs on each member, whose frames a socket of the \
+                bond does not get: nothing arrives",
+            )
+            .mend(Mend::advice(
+                "use --attach generic, which runs on the bond itself; or serve on one member",
+            )),
+    )
 }
 
 fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
@@ -241,7 +299,10 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
     let vfs = case.interface.virtual_functions.filter(|n| *n > 0)?;
     let found = format!("{vfs} virtual functions (SR-IOV) are on");
-    let name = case.name();
+    let off = format!(
+        "echo 0 > /sys/class/net/{}/device/sriov_numvfs",
+        case.name()
+    );
     if case.driver() != "ixgbe" {
         return Some(Finding::ok("sr-iov", found));
     }
@@ -249,16 +310,8 @@ pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
         Finding::new("sr-iov", case.without_driver_mode(), found)
             .why("ixgbe refuses programs while SR-IOV is on (EINVAL)")
             .mend(
-                Mend::words([
-                    "sh",
-                    "-c",
-                    &format!("echo 0 > /sys/class/net/{name}/device/sriov_numvfs"),
-                ])
-                .remark("takes the virtual functions away from whoever uses them"),
+                Mend::steps([(script(off), Vec::new())])
+                    .remark("takes the virtual functions away from whoever uses them"),
             ),
     )
-}
-
-fn bpffs() -> Finding {
-    Finding::ok("bpffs", "a mounted bpffs is not needed: nothing is pinned")
 }

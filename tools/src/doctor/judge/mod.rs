@@ -12,6 +12,7 @@ mod address;
 mod drivers;
 mod frames;
 mod interface;
+mod interrupts;
 mod machine;
 mod offloads;
 mod queues;
@@ -65,10 +66,8 @@ pub struct Finding {
 /// A way to mend what was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mend {
-    /// The command, a word each; empty for advice.
-    pub command: Vec<String>,
-    /// The command that undoes it.
-    pub undo: Vec<String>,
+    /// Commands, one after the other; none for advice.
+    pub steps: Vec<Step>,
     /// What it does or costs, or the advice.
     pub remark: String,
     /// Whether `--fix` runs it: it takes effect at once, keeps the link up and
@@ -76,17 +75,43 @@ pub struct Mend {
     pub is_safe: bool,
 }
 
+/// A command of a mend.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// Its words.
+    pub command: Vec<String>,
+    /// The words of the command that undoes it; none where nothing does, or
+    /// nothing needs to.
+    pub undo: Vec<String>,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// A command that a shell is needed for.
+fn script(text: String) -> Vec<String> {
+    vec!["sh".into(), "-c".into(), text]
+}
+
 impl Mend {
-    /// A command, its words separated by spaces.
-    fn command(words: &str) -> Mend {
-        Mend::words(words.split(' '))
+    /// A command, its words separated by spaces, without an undo.
+    fn command(command: &str) -> Mend {
+        Mend::steps([(words(command), Vec::new())])
     }
 
-    /// A command, word by word.
-    fn words<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Mend {
+    /// As [`Mend::command`], with the command that undoes it.
+    fn change(command: &str, undo: &str) -> Mend {
+        Mend::steps([(words(command), words(undo))])
+    }
+
+    /// Commands, each with the one that undoes it.
+    fn steps(steps: impl IntoIterator<Item = (Vec<String>, Vec<String>)>) -> Mend {
+        let steps = steps.into_iter();
         Mend {
-            command: words.into_iter().map(Into::into).collect(),
-            undo: Vec::new(),
+            steps: steps
+                .map(|(command, undo)| Step { command, undo })
+                .collect(),
             remark: String::new(),
             is_safe: false,
         }
@@ -94,17 +119,7 @@ impl Mend {
 
     /// What to do where no command does it.
     fn advice(text: impl Into<String>) -> Mend {
-        Mend::words([""; 0]).remark(text)
-    }
-
-    /// The command that undoes it.
-    fn undo(self, words: &str) -> Mend {
-        self.undo_words(words.split(' '))
-    }
-
-    fn undo_words<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Mend {
-        self.undo = words.into_iter().map(Into::into).collect();
-        self
+        Mend::steps([]).remark(text)
     }
 
     fn remark(mut self, remark: impl Into<String>) -> Mend {
@@ -114,7 +129,8 @@ impl Mend {
 
     /// One that `--fix` runs.
     fn safe(mut self) -> Mend {
-        assert!(!self.undo.is_empty(), "what is safe can be undone");
+        let undoable = self.steps.iter().all(|step| !step.undo.is_empty());
+        assert!(undoable, "what is safe can be undone");
         self.is_safe = true;
         self
     }
@@ -199,6 +215,18 @@ impl Case<'_> {
         asked.map_or(all, |range| range.end() - range.start() + 1)
     }
 
+    /// Whether the plan serves on a queue.
+    fn serves(&self, queue: u32) -> bool {
+        let asked = self.plan.queues.as_ref();
+        asked.is_none_or(|range| range.contains(&queue))
+    }
+
+    /// The memory of all frames, bytes.
+    fn memory(&self) -> u64 {
+        self.plan
+            .memory(self.served_queues(), self.interface.link.mtu)
+    }
+
     fn feature_is_on(&self, name: &str) -> bool {
         let features = self.interface.features.as_ref();
         features.is_some_and(|all| all.get(name).is_some_and(|feature| feature.on))
@@ -212,30 +240,27 @@ impl Case<'_> {
 
 /// Judges the machine, and the interface if the facts hold one.
 pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
-    let queues = facts.interface.as_ref().map_or(1, |interface| {
-        Case {
-            facts,
-            interface,
-            plan,
-        }
-        .served_queues()
+    let case = facts.interface.as_ref().map(|interface| Case {
+        facts,
+        interface,
+        plan,
     });
-    let mut findings = machine::judge(facts, plan, queues);
+    // Without an interface: one queue of the standard MTU.
+    let memory = case
+        .as_ref()
+        .map_or_else(|| plan.memory(1, 1500), Case::memory);
+    let mut findings = machine::judge(facts, plan, memory);
     for finding in &mut findings {
         finding.about = About::Machine;
     }
-    if let Some(interface) = &facts.interface {
-        let case = Case {
-            facts,
-            interface,
-            plan,
-        };
+    if let Some(case) = case {
         findings.extend(interface::judge(&case));
         let native = in_the_driver(&case);
         let is_generic = case.plan.attach == Attach::Generic
             || native.iter().any(|f| f.severity == Severity::Warning);
         findings.extend(native);
         findings.extend(queues::judge(&case));
+        findings.extend(interrupts::judge(&case));
         findings.extend(frames::judge(&case));
         findings.extend(offloads::judge(&case, is_generic));
         findings.extend(address::judge(&case));
@@ -253,6 +278,7 @@ fn in_the_driver(case: &Case<'_>) -> Vec<Finding> {
         queues::veth_queues(case),
         frames::native_limit(case),
         offloads::virtio_merging(case),
+        offloads::refused_merging(case),
     ];
     checks.into_iter().flatten().collect()
 }

@@ -8,8 +8,7 @@ use crate::doctor::plan::Attach;
 
 pub fn judge(case: &Case<'_>, is_generic: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(merging(case, "lro", "rx-lro"));
-    findings.extend(merging(case, "gro-hw", "rx-gro-hw"));
+    findings.extend(merging(case));
     if is_generic {
         findings.extend(gro(case));
         findings.extend(virtio_checksums(case));
@@ -32,46 +31,62 @@ pub fn judge(case: &Case<'_>, is_generic: bool) -> Vec<Finding> {
 
 fn turn(case: &Case<'_>, feature: &str) -> Mend {
     let name = case.name();
-    Mend::command(&format!("ethtool -K {name} {feature} off"))
-        .undo(&format!("ethtool -K {name} {feature} on"))
+    Mend::change(
+        &format!("ethtool -K {name} {feature} off"),
+        &format!("ethtool -K {name} {feature} on"),
+    )
 }
 
-/// Frames that the NIC makes one of.
-fn merging(case: &Case<'_>, id: &'static str, feature: &str) -> Option<Finding> {
+/// Features by which a NIC makes one frame of several, with the names of what
+/// is found about them.
+const MERGING: [(&str, &str); 2] = [("lro", "rx-lro"), ("gro-hw", "rx-gro-hw")];
+
+const MERGING_WHY: &str = "the NIC makes one large frame of several: it does not fit into a slot";
+
+/// Drivers that refuse a program while the NIC merges frames; others turn it
+/// off themselves, or not at all.
+fn refuses_merging(driver: &str) -> bool {
+    matches!(driver, "mlx5_core" | "ixgbe")
+}
+
+fn merges<'a>(case: &'a Case<'_>) -> impl Iterator<Item = (&'static str, &'static str)> + 'a {
+    let on = |(_, feature): &(&str, &str)| case.feature_is_on(feature);
+    MERGING
+        .into_iter()
+        .filter(on)
+        .filter(|_| case.driver() != "virtio_net")
+}
+
+/// As [`merging`], where the driver then refuses a program.
+pub fn refused_merging(case: &Case<'_>) -> Option<Finding> {
     let driver = case.driver();
-    if !case.feature_is_on(feature) || driver == "virtio_net" {
-        return None;
+    let (id, feature) = merges(case).next().filter(|_| refuses_merging(driver))?;
+    Some(
+        Finding::new(id, case.without_driver_mode(), format!("{feature} is on"))
+            .why(format!(
+                "{MERGING_WHY}; {driver} refuses a program while it is on (EINVAL)"
+            ))
+            .mend(turn_off_merging(case, feature)),
+    )
+}
+
+fn merging(case: &Case<'_>) -> Vec<Finding> {
+    if refuses_merging(case.driver()) {
+        return Vec::new();
     }
-    let fixed = case.feature_is_fixed(feature);
-    let found = format!(
-        "{feature} is on{}",
-        if fixed { ", and cannot be changed" } else { "" }
-    );
-    let why = "the NIC makes one large frame of several: it does not fit into a slot";
-    let refuses = matches!(driver, "mlx5_core" | "ixgbe" | "bnxt_en");
-    let (severity, why) = match (refuses, case.plan.attach) {
-        (_, Attach::Generic) => (
-            Severity::Note,
-            format!("{why}; the kernel turns lro off itself when a program is attached"),
-        ),
-        (true, _) => (
-            case.without_driver_mode(),
-            format!("{why}; {driver} refuses a program while it is on"),
-        ),
-        (false, _) => (
-            Severity::Warning,
-            format!("{why}; some drivers refuse a program while it is on"),
-        ),
-    };
-    let finding = Finding::new(id, severity, found).why(why);
-    Some(if fixed {
-        finding
-    } else {
-        finding.mend(
-            turn(case, feature)
-                .remark("hardware drivers may reset the NIC: its traffic stops for a moment"),
-        )
-    })
+    let found = merges(case).map(|(id, feature)| {
+        Finding::warning(id, format!("{feature} is on"))
+            .why(format!(
+                "{MERGING_WHY}; the kernel turns LRO off by itself when a generic \
+                program is attached, drivers not always"
+            ))
+            .mend(turn_off_merging(case, feature))
+    });
+    found.collect()
+}
+
+fn turn_off_merging(case: &Case<'_>, feature: &str) -> Mend {
+    turn(case, feature).remark("hardware drivers may reset the NIC: its traffic stops for a moment")
 }
 
 /// Large frames that the host of a virtual machine hands over.
@@ -81,17 +96,34 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     if !case.feature_is_fixed(feature) {
-        return Some(Finding::note("gro-hw", format!("{feature} is on"))
-            .why("the host hands over large frames; the kernel turns this off itself while a program is in the driver")
-            .mend(turn(case, feature).remark("no reset: the device is told by a command").safe()));
+        return Some(
+            Finding::note("gro-hw", format!("{feature} is on"))
+                .why(
+                    "the host hands over large frames; the kernel turns this off itself while a \
+                program is in the driver",
+                )
+                .mend(
+                    turn(case, feature)
+                        .remark("no reset: the device is told by a command")
+                        .safe(),
+                ),
+        );
     }
     let found = format!("{feature} is on, and cannot be changed");
-    Some(Finding::new("gro-hw", case.without_driver_mode(), found)
-        .why("the host hands over large frames and cannot be told to stop (no VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)")
-        .mend(Mend::advice(
-            "on the host, give the device these properties (QEMU): guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
-        ))
-        .mend(Mend::advice("use --attach generic: large frames are lost, and come again in parts")))
+    Some(
+        Finding::new("gro-hw", case.without_driver_mode(), found)
+            .why(
+                "the host hands over large frames and cannot be told to stop (no \
+            VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
+            )
+            .mend(Mend::advice(
+                "on the host, give the device these properties (QEMU): \
+             guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
+            ))
+            .mend(Mend::advice(
+                "use --attach generic: large frames are lost, and come again in parts",
+            )),
+    )
 }
 
 /// In generic mode the program runs behind GRO.
@@ -99,11 +131,16 @@ fn gro(case: &Case<'_>) -> Option<Finding> {
     if !case.feature_is_on("rx-gro") {
         return None;
     }
-    let finding = Finding::warning("gro", "rx-gro is on, and the program will run in generic mode")
-        .why("generic mode sees what GRO made of several frames: larger than a slot, it is lost, and comes again frame by frame");
-    Some(finding.mend(
-        turn(case, "gro").remark("no reset; the kernel's own receiving on this interface costs more processor time").safe(),
-    ))
+    let why = "generic mode sees what GRO made of several frames: larger than a slot, it is lost, \
+        and comes again frame by frame";
+    let mend = turn(case, "gro")
+        .remark("no reset; the kernel's own receiving on this interface costs more processor time");
+    if case.plan.attach == Attach::Generic || super::interface::is_never_native(case) {
+        let found = "rx-gro is on, and the program will run in generic mode";
+        return Some(Finding::warning("gro", found).why(why).mend(mend.safe()));
+    }
+    let found = "rx-gro is on: to be turned off if the program is to stay in generic mode";
+    Some(Finding::note("gro", found).why(why).mend(mend))
 }
 
 fn fcs(case: &Case<'_>) -> Option<Finding> {
@@ -112,7 +149,10 @@ fn fcs(case: &Case<'_>) -> Option<Finding> {
     }
     Some(
         Finding::warning("rx-fcs", "rx-fcs is on")
-            .why("each frame carries its checksum of 4 bytes at its end: some drivers refuse a program, and slots hold 4 bytes less")
+            .why(
+                "each frame carries its checksum of 4 bytes at its end: some drivers refuse a \
+                program, and slots hold 4 bytes less",
+            )
             .mend(turn(case, "rx-fcs")),
     )
 }
@@ -126,16 +166,34 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
     }
     if vlans.is_empty() {
         return Some(
-            Finding::note("rx-vlan", "the NIC takes VLAN tags off frames (rx-vlan-hw-parse)")
-                .why("the program does not see these tags: a tagged frame for the server's address looks untagged. No VLAN is set up on this interface")
-                .mend(turn(case, "rx-vlan-hw-parse").remark("if tagged frames arrive; some drivers reset the NIC")),
+            Finding::note(
+                "rx-vlan",
+                "the NIC takes VLAN tags off frames (rx-vlan-hw-parse)",
+            )
+            .why(
+                "the program does not see these tags: a tagged frame for the server's \
+                    address looks untagged. No VLAN is set up on this interface",
+            )
+            .mend(
+                turn(case, "rx-vlan-hw-parse")
+                    .remark("if tagged frames arrive; some drivers reset the NIC"),
+            ),
         );
     }
     let list = vlans.join(", ");
     Some(
-        Finding::warning("rx-vlan", format!("the NIC takes VLAN tags off frames (rx-vlan-hw-parse), and there are VLANs: {list}"))
-            .why("the program does not see the tags: frames of every VLAN for the server's address are taken, and answered untagged")
-            .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
+        Finding::warning(
+            "rx-vlan",
+            format!(
+                "the NIC takes VLAN tags off frames \
+            (rx-vlan-hw-parse), and there are VLANs: {list}"
+            ),
+        )
+        .why(
+            "the program does not see the tags: frames of every VLAN for the server's \
+                address are taken, and answered untagged",
+        )
+        .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
     )
 }
 
@@ -149,7 +207,9 @@ fn on(features: &BTreeMap<String, Feature>, is_it: impl Fn(&str) -> bool) -> Vec
         .collect()
 }
 
-const CHECKSUM_WHY: &str = "a veth carries frames whose TCP and UDP checksum is left to hardware that is not there: the field holds part of the sum only, so every segment looks corrupt to the server and is dropped, from the first SYN on";
+const CHECKSUM_WHY: &str = "a veth carries frames whose TCP and UDP checksum is left to hardware \
+    that is not there: the field holds part of the sum only, so every segment looks corrupt to \
+    the server and is dropped, from the first SYN on";
 
 fn peer(case: &Case<'_>) -> Option<Finding> {
     let peer = case.interface.peer.as_ref()?;
@@ -168,24 +228,28 @@ fn peer(case: &Case<'_>) -> Option<Finding> {
         "the peer {name} leaves checksums incomplete ({})",
         checksums.join(", ")
     );
-    let mut enter = Vec::new();
-    if let Some(namespace) = &peer.namespace {
-        enter.extend(["ip", "netns", "exec", namespace]);
-    }
-    let off = [&enter[..], &["ethtool", "-K", name, "tx", "off"]].concat();
-    let back = checksums.iter().flat_map(|checksum| [*checksum, "on"]);
-    let back = enter
+    let back: Vec<_> = checksums
         .iter()
-        .copied()
-        .chain(["ethtool", "-K", name])
-        .chain(back);
+        .map(|checksum| format!("{checksum} on"))
+        .collect();
+    let enter = match &peer.namespace {
+        Some(namespace) => format!("ip netns exec {namespace} "),
+        None => String::new(),
+    };
+    let off = format!("{enter}ethtool -K {name} tx off");
+    let back = format!("{enter}ethtool -K {name} {}", back.join(" "));
     Some(
         Finding::problem("peer-checksum", found)
-            .why(format!("{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames larger than a slot"))
+            .why(format!(
+                "{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames \
+                larger than a slot"
+            ))
             .mend(
-                Mend::words(off)
-                    .undo_words(back)
-                    .remark("the peer's kernel then sums and cuts itself: more processor time there, nothing is interrupted")
+                Mend::change(&off, &back)
+                    .remark(
+                        "the peer's kernel then sums and cuts itself: more processor time \
+                        there, nothing is interrupted",
+                    )
                     .safe(),
             ),
     )
@@ -202,9 +266,11 @@ fn unseen_peer(peer: &Peer, name: &str) -> Finding {
     )
     .why(CHECKSUM_WHY)
     .mend(
-        Mend::command(&format!("ethtool -K {name} tx off"))
-            .undo(&format!("ethtool -K {name} tx on"))
-            .remark("there, as root: for a container `nsenter -t PID -n ethtool -K eth0 tx off`"),
+        Mend::change(
+            &format!("ethtool -K {name} tx off"),
+            &format!("ethtool -K {name} tx on"),
+        )
+        .remark("there, as root: for a container `nsenter -t PID -n ethtool -K eth0 tx off`"),
     )
 }
 
@@ -213,11 +279,21 @@ fn virtio_checksums(case: &Case<'_>) -> Option<Finding> {
     if case.driver() != "virtio_net" || !case.feature_is_on("rx-checksum") {
         return None;
     }
-    let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode")
-        .why("the host and its other guests may hand over frames with incomplete checksums, which the server drops");
-    Some(if case.feature_is_fixed("rx-checksum") {
-        finding.mend(Mend::advice("use --attach driver: the kernel then turns it off; or have the host set guest_csum=off"))
+    let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode").why(
+        "the host and its other guests may hand over frames with incomplete checksums, which \
+            the server drops",
+    );
+    if !case.feature_is_fixed("rx-checksum") {
+        return Some(finding.mend(turn(case, "rx-checksum")));
+    }
+    let finding = if case.plan.attach == Attach::Generic {
+        finding.mend(Mend::advice(
+            "use --attach driver: the kernel then turns it off",
+        ))
     } else {
-        finding.mend(turn(case, "rx-checksum"))
-    })
+        finding
+    };
+    Some(finding.mend(Mend::advice(
+        "on the host, give the device guest_csum=off (QEMU)",
+    )))
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, socket, sockopt, xdp::XdpUmemReg};
 
@@ -65,6 +66,16 @@ pub fn veth() -> u32 {
     rustix::net::netdevice::name_to_index(socket, "wpf0").unwrap()
 }
 
+/// Waits until `done`, for seconds at most.
+#[track_caller]
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 pub fn addr(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -99,4 +110,21 @@ pub fn with_socket(filter: &Filter) -> OwnedFd {
     filter.set_socket(0, socket.as_fd()).unwrap();
     assert!(socket.as_raw_fd() >= 0);
     socket
+}
+
+/// Runs `body` on a thread that has lost every privilege.
+pub fn as_nobody<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    const NOBODY: libc::c_long = 65534;
+    let result = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                // SAFETY: the call itself, unlike libc's function, changes this
+                // thread alone.
+                let left = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+                body()
+            })
+            .join()
+    });
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

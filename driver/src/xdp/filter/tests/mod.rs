@@ -3,7 +3,8 @@
 mod attach;
 mod frames;
 mod fuzz;
-mod lab;
+pub mod lab;
+mod load;
 mod model;
 mod shapes;
 mod table;

@@ -1,1 +1,0 @@
-//! Machines and plans, and what is to be found in each.
