@@ -187,7 +187,8 @@ fn look_at_class(interface: &mut Interface, seen: &mut Seen) {
     if number("ifindex") != Some(u64::from(interface.link.index)) {
         seen.not(
             "napi_defer_hard_irqs and gro_flush_timeout",
-            "/sys shows another network namespace; run it with `ip netns exec`, which mounts the right one",
+            "/sys shows another network namespace; run it with `ip netns exec`, which mounts the \
+             right one",
         );
         return;
     }
