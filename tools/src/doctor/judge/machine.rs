@@ -11,6 +11,8 @@ const NEEDED: [(u32, &str, &str); 3] = [
     (13, "CAP_NET_RAW", "to make the sockets"),
     (CAP_BPF, "CAP_BPF", "to load the program"),
 ];
+/// What sharing the host's addresses takes, where a port is below 1024.
+const TO_BIND: (u32, &str, &str) = (10, "CAP_NET_BIND_SERVICE", "to reserve ports below 1024");
 const CAP_BPF: u32 = 39;
 /// It may do what CAP_BPF and CAP_NET_ADMIN may for bpf(2).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -28,9 +30,9 @@ pub fn judge(facts: &Facts, plan: &Plan, memory: u64) -> Vec<Finding> {
     findings.extend(btf(machine));
     findings.extend(jit(machine));
     findings.extend(unprivileged_bpf(machine));
-    findings.extend(capabilities(&machine.process));
+    findings.extend(capabilities(&machine.process, plan));
     findings.extend(user_namespace(&machine.process));
-    findings.extend(container(machine));
+    findings.extend(container(machine, plan));
     findings.extend(memlock(machine, memory));
     findings.extend(huge_pages(machine, plan, memory));
     findings.push(Finding::ok(
@@ -112,7 +114,7 @@ fn socket(machine: &Machine) -> Option<Finding> {
 fn rights() -> Mend {
     Mend::advice(
         "run it as root (it drops what it does not need), or from the systemd unit in \
-         docs/af-xdp.md, which gives a plain user the three capabilities",
+         docs/af-xdp.md, which gives a plain user the capabilities",
     )
 }
 
@@ -179,18 +181,19 @@ fn has(process: &Process, capability: u32) -> bool {
 }
 
 /// The capabilities that it needs and lacks.
-fn missing(process: &Process) -> Vec<(u32, &'static str, &'static str)> {
+fn missing(process: &Process, plan: &Plan) -> Vec<(u32, &'static str, &'static str)> {
     let lacks = |number: u32| {
         let by_admin = number == CAP_BPF && has(process, CAP_SYS_ADMIN);
         !has(process, number) && !by_admin
     };
-    let needed = NEEDED.into_iter();
+    let binds_low = plan.share_host && plan.ports.iter().any(|port| *port < 1024);
+    let needed = NEEDED.into_iter().chain(binds_low.then_some(TO_BIND));
     needed.filter(|(number, ..)| lacks(*number)).collect()
 }
 
-fn capabilities(process: &Process) -> Option<Finding> {
+fn capabilities(process: &Process, plan: &Plan) -> Option<Finding> {
     process.capabilities?;
-    let missing = missing(process);
+    let missing = missing(process, plan);
     if missing.is_empty() {
         let names = NEEDED.map(|(_, name, _)| name).join(", ");
         return Some(Finding::ok(
@@ -230,7 +233,7 @@ fn user_namespace(process: &Process) -> Option<Finding> {
     )
 }
 
-fn container(machine: &Machine) -> Option<Finding> {
+fn container(machine: &Machine, plan: &Plan) -> Option<Finding> {
     let process = &machine.process;
     let kind = process.container.as_deref();
     let filtered = process.is_filtered == Some(true);
@@ -240,7 +243,7 @@ fn container(machine: &Machine) -> Option<Finding> {
         (Some(kind), false) => format!("in a container ({kind})"),
         (None, true) => "under a filter of system calls (seccomp)".into(),
     };
-    if machine.socket == Some(SocketTrial::Works) && missing(process).is_empty() {
+    if machine.socket == Some(SocketTrial::Works) && missing(process, plan).is_empty() {
         let found = format!("{found}, which leaves this process what it needs");
         return Some(Finding::ok("container", found));
     }

@@ -67,6 +67,13 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
         Problem,
     ),
     (
+        "no right to low ports",
+        |f| f.machine.process.capabilities = Some(!(1 << 10)),
+        "--share-host --ports 80",
+        "capabilities",
+        Problem,
+    ),
+    (
         "a user with few rights",
         |f| f.machine.process.capabilities = Some(1 << 12 | 1 << 13 | 1 << 39),
         "",
