@@ -56,7 +56,7 @@ pub enum XdpError {
     FrameLen(u32),
     /// Frames of the interface do not fit a slot.
     #[error(
-        "the MTU of {interface} is {mtu} bytes, and a frame of {frame_len} bytes has room for {most}; lower it with 'sudo ip link set {interface} mtu {most}', or take --frame-len 4096, which fits 3818 (frames over several buffers are not used)"
+        "the MTU of {interface} is {mtu} bytes, and a frame of {frame_len} bytes has room for {most}; lower it with 'sudo ip link set {interface} mtu {most}', or take --frame-len 4096, which fits 3822 (frames over several buffers are not used)"
     )]
     Mtu {
         /// The interface.
@@ -234,7 +234,11 @@ pub(super) fn invalid(error: impl Display) -> XdpError {
 
 /// What an error of mapping the UMEM, or of registering it, means.
 pub(super) fn of_umem(error: &UmemCreateError, shape: Shape, huge_pages: bool) -> XdpError {
-    let (source, kib) = (errno_of(error), shape.bytes() / 1024);
+    of_umem_errno(errno_of(error), shape, huge_pages)
+}
+
+fn of_umem_errno(source: io::Error, shape: Shape, huge_pages: bool) -> XdpError {
+    let kib = shape.bytes() / 1024;
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => XdpError::Permission {
             step: "make an AF_XDP socket",
@@ -305,5 +309,77 @@ pub(super) fn of_busy_poll(source: io::Error, place: &Place<'_>, poll: BusyPoll)
         usecs: poll.usecs,
         budget: poll.budget,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place<'_> = Place {
+        interface: "eth0",
+        queue: 3,
+        bytes: 8 << 20,
+    };
+
+    fn errno(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    #[test]
+    fn each_refusal_of_a_queue_says_what_to_do() {
+        let table = [
+            (libc::EPERM, BindMode::Auto, "CAP_NET_RAW"),
+            (libc::EACCES, BindMode::Auto, "AmbientCapabilities"),
+            (libc::EBUSY, BindMode::Auto, "ss --xdp -p"),
+            (libc::EOPNOTSUPP, BindMode::ZeroCopy, "--bind copy"),
+            (libc::EOPNOTSUPP, BindMode::Auto, "wirepath doctor eth0"),
+            (libc::EINVAL, BindMode::Auto, "ethtool -L eth0 combined"),
+            (libc::ENETDOWN, BindMode::Auto, "ip link set eth0 up"),
+            (libc::ENODEV, BindMode::Auto, "ip -br link"),
+            (libc::ENXIO, BindMode::Auto, "ip -br link"),
+            (libc::ENOBUFS, BindMode::Auto, "ulimit -l unlimited"),
+            (libc::ENOMEM, BindMode::Auto, "8192 KiB"),
+            (libc::EIO, BindMode::Auto, "limits of open files"),
+        ];
+        for (number, mode, mend) in table {
+            let error = of_bind(errno(number), &PLACE, mode);
+            let text = error.to_string();
+            assert!(text.contains(mend), "{number}: {text}");
+            let cause = std::error::Error::source(&error).expect("what the kernel said");
+            assert_eq!(cause.to_string(), errno(number).to_string());
+        }
+    }
+
+    #[test]
+    fn each_refusal_of_a_umem_says_what_to_do() {
+        let shape = Shape {
+            frames: 4096,
+            frame_len: 2048,
+            ring_len_frames: 2048,
+        };
+        let table = [
+            (libc::EPERM, false, "CAP_NET_RAW"),
+            (libc::EAFNOSUPPORT, false, "CONFIG_XDP_SOCKETS"),
+            (libc::ENOMEM, true, "sysctl vm.nr_hugepages=4"),
+            (libc::ENOMEM, false, "memory.max"),
+            (libc::ENOBUFS, false, "LimitMEMLOCK"),
+            (libc::EIO, false, "register the UMEM"),
+        ];
+        for (number, huge_pages, mend) in table {
+            let text = of_umem_errno(errno(number), shape, huge_pages).to_string();
+            assert!(text.contains(mend), "{number}: {text}");
+        }
+    }
+
+    #[test]
+    fn busy_polling_that_is_refused_names_its_limits() {
+        let poll = BusyPoll {
+            usecs: 20,
+            budget: 256,
+        };
+        let text = of_busy_poll(errno(libc::EPERM), &PLACE, poll).to_string();
+        assert!(text.contains("budget above 64"), "{text}");
+        assert!(text.contains("20 µs, budget 256"), "{text}");
     }
 }

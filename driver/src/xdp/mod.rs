@@ -28,6 +28,7 @@
 //! Kernel behaviour: Documentation/networking/af_xdp.rst, net/xdp/xsk.c and
 //! linux/if_xdp.h.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -88,6 +89,7 @@ impl Xdp {
     /// See [`XdpError`], which says what to do. Nothing is left behind.
     pub fn open(options: &XdpOptions) -> Result<Xdp, XdpError> {
         let interface = Interface::named(&options.interface)?;
+        check_up(&interface)?;
         let shape = options.shape(&interface)?;
         let last = *options.queues.end();
         let mut held = Held::take(options, &interface, last + 1)?;
@@ -132,6 +134,17 @@ impl Xdp {
     pub fn into_queues(self) -> Vec<XdpQueue> {
         self.queues
     }
+}
+
+/// The kernel binds to an interface that is down, and nothing would come.
+fn check_up(interface: &Interface) -> Result<(), XdpError> {
+    if interface.up {
+        return Ok(());
+    }
+    Err(XdpError::Down {
+        interface: interface.name.clone(),
+        source: io::Error::from_raw_os_error(libc::ENETDOWN),
+    })
 }
 
 /// What all queues of an interface live by. Its parts end in this order: as

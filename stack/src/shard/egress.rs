@@ -70,6 +70,8 @@ impl Shard {
             }
             let mut progress = self.send_segments(now, slot, budget);
             if progress == Progress::Blocked {
+                // Frames may only wait to be taken back.
+                self.queue.reclaim(now);
                 sent += self.transmit(now);
                 progress = self.send_segments(now, slot, budget);
             }

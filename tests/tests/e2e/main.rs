@@ -73,6 +73,7 @@ mod connections;
 mod curl;
 mod deadlines;
 mod demo;
+mod doctor;
 mod files;
 mod keep_alive;
 mod kernel;

@@ -77,6 +77,12 @@ impl fmt::Display for Report<'_> {
                 write_finding(f, finding, self.prompt())?;
             }
         }
+        if self.facts.interface.is_none() && !self.facts.interfaces.is_empty() {
+            let names = self.facts.interfaces.join(", ");
+            writeln!(f, "\ninterfaces")?;
+            let text = format!("{names}: `wirepath doctor NAME` looks at one");
+            write_wrapped(f, "", &text)?;
+        }
         if !self.unseen.is_empty() {
             writeln!(f, "\nnot seen")?;
             for Unseen { what, why } in self.unseen {

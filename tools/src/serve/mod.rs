@@ -24,7 +24,7 @@ use crate::{signals, site};
 
 mod greeting;
 mod notify;
-mod options;
+pub mod options;
 mod plan;
 #[cfg_attr(not(feature = "xdp"), path = "no_xdp.rs")]
 mod xdp;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use wirepath_stack::{Cidr, MacAddr};
 
 /// Queues that one server takes at most: more than any card has today, and few
@@ -138,7 +139,8 @@ pub struct XdpArgs {
 }
 
 /// Where the filter program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Attach {
     /// In the driver, or else as `generic`.
     Auto,
@@ -149,7 +151,8 @@ pub enum Attach {
 }
 
 /// How frames get between the card and the server's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bind {
     /// As the kernel chooses.
     Auto,
@@ -213,7 +216,7 @@ fn range<T: FromStr + PartialOrd + Copy>(text: &str) -> Option<(T, T)> {
 }
 
 /// How to busy-poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BusyPollArg {
     /// Microseconds that a call polls for at most (`SO_BUSY_POLL`).
     pub usecs: u32,
@@ -244,7 +247,8 @@ impl FromStr for BusyPollArg {
     }
 }
 
-fn parse_frame_len(text: &str) -> Result<u32, String> {
+/// `2048` or `4096`.
+pub fn parse_frame_len(text: &str) -> Result<u32, String> {
     match text {
         "2048" => Ok(2048),
         "4096" => Ok(4096),
@@ -252,7 +256,8 @@ fn parse_frame_len(text: &str) -> Result<u32, String> {
     }
 }
 
-fn parse_ring_len(text: &str) -> Result<u32, String> {
+/// A power of two.
+pub fn parse_ring_len(text: &str) -> Result<u32, String> {
     let len = text.parse().ok();
     len.filter(|len: &u32| len.is_power_of_two() && (64..=32_768).contains(len))
         .ok_or_else(|| "a ring has a power of two of entries, from 64 to 32768".into())

@@ -5,6 +5,7 @@ use wirepath_tests::lab::SERVER_END;
 use wirepath_tests::{Lab, Serve};
 
 on_xdp! {
+    queues 2:
     a_program_of_somebody_else_stays,
     a_second_server_is_refused_and_the_first_goes_on,
 }
@@ -26,13 +27,19 @@ fn a_program_of_somebody_else_stays(lab: &Lab) {
 }
 
 fn a_second_server_is_refused_and_the_first_goes_on(lab: &Lab) {
-    let server = Serve::new(lab).start();
+    let mut server = Serve::new(lab).args(&["--queues", "0-0"]).start();
     let first = attached(lab.server_net(), SERVER_END).unwrap();
-    let refused = Serve::new(lab).without_capture().run();
-    assert!(!refused.status.success(), "{refused}");
-    for said in [SERVER_END, &first.name, &first.id.to_string()] {
-        assert!(refused.stderr.contains(said), "{said}: {refused}");
-    }
+    let refuse = |queue: &str, words: &[&str]| {
+        let second = Serve::new(lab).without_capture();
+        let refused = second.args(&["--queues", queue]).run();
+        assert_eq!(refused.status.code(), Some(2), "{refused}");
+        for said in words {
+            assert!(refused.stderr.contains(said), "{said}: {refused}");
+        }
+    };
+    let (id, pid) = (first.id.to_string(), server.daemon().pid().to_string());
+    refuse("0-0", &[SERVER_END, "queue 0", "ss --xdp"]);
+    refuse("1-1", &[SERVER_END, &first.name, &id, &pid, "link"]);
     assert_eq!(attached(lab.server_net(), SERVER_END), Some(first));
     server.check_alive();
 }

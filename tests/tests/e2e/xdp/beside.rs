@@ -99,7 +99,7 @@ fn both_addresses_answer_the_peer(lab: &Lab) {
     let server = Serve::new(lab).start();
     server.check_alive();
     server.connect(Server::V6).unwrap();
-    let echoes = || server.counter("icmp_echo_replies");
+    let echoes = || server.counter("echo_replies");
     for (addr, is_ours) in [
         ("10.0.0.2", true),
         ("fd00::2", true),
@@ -124,7 +124,7 @@ fn a_shared_address_stays_the_kernels(lab: &Lab) {
         let args = ["-c", "3", "-i", "0.05", "-W", "10", "-s", "4000", addr];
         lab.run("ping", &args).ok();
     }
-    assert_eq!(server.counter("icmp_echo_replies"), 0);
+    assert_eq!(server.counter("echo_replies"), 0);
     // Other ports are refused by the kernel, as it does.
     for to in ["10.0.0.2:8081", "[fd00::2]:8081"] {
         let err = server.connect(to).unwrap_err();

@@ -20,10 +20,10 @@ on_xdp! {
 /// What a server needs to be root for, otherwise.
 const RIGHTS: &str = "+net_admin,+net_raw,+bpf";
 
-/// Memory that the user's processes may lock together: a few times a server's,
-/// so that a few of those that were leaked leave no room for the next. The
+/// Memory that the user's processes may lock together: four times a server's, so
+/// that few of those that were leaked leave no room for the next. The
 /// kernel counts it for each user, not for root (`xdp_umem_account_pages`).
-const MEMLOCK: &str = "--memlock=67108864";
+const MEMLOCK: &str = "--memlock=8388608";
 
 fn a_hundred_starts_leave_nothing(lab: &Lab) {
     let nobody = Nobody::new().unwrap();
@@ -63,6 +63,6 @@ fn serve_as(lab: &Lab, nobody: &Nobody) -> Command {
     command.arg(format!("--ambient-caps={RIGHTS}"));
     command.arg(nobody.program()).arg("serve");
     command.args(lab.device().serve_args(SERVER_END));
-    command.args(["--addr", "10.0.0.2/24"]);
+    command.args(["--addr", "10.0.0.2/24", "--frames", "1024"]);
     command
 }

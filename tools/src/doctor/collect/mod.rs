@@ -110,10 +110,15 @@ pub fn collect(interface: Option<&str>) -> Result<Facts, CollectError> {
         },
         machine,
         interface,
+        interfaces: names(&links),
         addresses: addresses.unwrap_or_default(),
         listeners: seen.or_note("the host's sockets", listeners::listeners()),
         unseen: seen.0,
     })
+}
+
+fn names(links: &[Standing]) -> Vec<String> {
+    links.iter().map(|it| it.link.name.clone()).collect()
 }
 
 fn find(links: &[Standing], index: u32) -> Option<&Standing> {
@@ -124,7 +129,7 @@ fn look_at(name: &str, links: &[Standing], seen: &mut Seen) -> Result<Interface,
     let Some(it) = links.iter().find(|it| it.link.name == name) else {
         return Err(CollectError::NoInterface {
             name: name.to_owned(),
-            there: links.iter().map(|it| it.link.name.clone()).collect(),
+            there: names(links),
         });
     };
     let mut interface = Interface {
@@ -187,7 +192,8 @@ fn look_at_class(interface: &mut Interface, seen: &mut Seen) {
     if number("ifindex") != Some(u64::from(interface.link.index)) {
         seen.not(
             "napi_defer_hard_irqs and gro_flush_timeout",
-            "/sys shows another network namespace; run it with `ip netns exec`, which mounts the right one",
+            "/sys shows another network namespace; run it with `ip netns exec`, which mounts the \
+             right one",
         );
         return;
     }

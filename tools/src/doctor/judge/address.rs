@@ -28,15 +28,25 @@ fn own(case: &Case<'_>, addr: IpAddr) -> Finding {
             format!("{addr} is not one of the host's addresses"),
         );
     };
-    Finding::problem("address", format!("the host has {addr} already, on {interface}"))
-        .why("both the kernel and the server would answer for it: ARP and neighbour discovery for an address of the server's own must be the server's alone")
-        .mend(Mend::advice(
-            "share it: --share-host with --ports instead of --addr; the kernel keeps ARP, ICMP and all other ports",
-        ))
-        .mend(
-            Mend::change(&format!("ip addr del {addr}/{prefix} dev {interface}"), &format!("ip addr add {addr}/{prefix} dev {interface}"))
-                .remark("not run by --fix: connections to the host by this address, SSH too, end"),
+    Finding::problem(
+        "address",
+        format!("the host has {addr} already, on {interface}"),
+    )
+    .why(
+        "both the kernel and the server would answer for it: ARP and neighbour discovery for \
+            an address of the server's own must be the server's alone",
+    )
+    .mend(Mend::advice(
+        "share it: --share-host with --ports instead of --addr; the kernel keeps ARP, ICMP \
+             and all other ports",
+    ))
+    .mend(
+        Mend::change(
+            &format!("ip addr del {addr}/{prefix} dev {interface}"),
+            &format!("ip addr add {addr}/{prefix} dev {interface}"),
         )
+        .remark("not run by --fix: connections to the host by this address, SSH too, end"),
+    )
 }
 
 /// The addresses of the interface that others reach.
@@ -75,20 +85,16 @@ fn shared(case: &Case<'_>) -> Finding {
 
 fn not_shared(found: String) -> Finding {
     Finding::problem("address", found)
-        .why("with --share-host the server answers at addresses that the kernel has on the interface")
+        .why(
+            "with --share-host the server answers at addresses that the kernel has on the \
+            interface",
+        )
         .mend(Mend::advice(
             "give the server an address of its own: --addr without --share-host",
         ))
 }
 
 fn ports(case: &Case<'_>) -> Vec<Finding> {
-    if case.plan.ports.is_empty() {
-        return vec![
-            Finding::problem("ports", "no ports are named for the shared address")
-                .why("without a list all ports, SSH's too, would be the server's")
-                .mend(Mend::advice("name the server's ports: --ports 80,443")),
-        ];
-    }
     let listeners = case.facts.listeners.iter().flatten();
     let ours: Vec<_> = on_interface(case).collect();
     let taken = listeners
@@ -110,10 +116,16 @@ fn port_taken(port: u16, protocol: Protocol) -> Finding {
         Protocol::Tcp => ("TCP", "t"),
         Protocol::Udp => ("UDP", "u"),
     };
-    Finding::problem("ports", format!("{name} port {port} has a server of the kernel's already"))
-        .why("the ports are reserved with kernel sockets, so that nobody else takes them: that fails (EADDRINUSE), and the program would take the other server's traffic")
-        .mend(
-            Mend::command(&format!("ss -Hln{option}p sport = :{port}"))
-                .remark("shows who has it; then end that server, or choose another port"),
-        )
+    Finding::problem(
+        "ports",
+        format!("{name} port {port} has a server of the kernel's already"),
+    )
+    .why(
+        "the ports are reserved with kernel sockets, so that nobody else takes them: that \
+            fails (EADDRINUSE), and the program would take the other server's traffic",
+    )
+    .mend(
+        Mend::command(&format!("ss -Hln{option}p sport = :{port}"))
+            .remark("shows who has it; then end that server, or choose another port"),
+    )
 }

@@ -34,7 +34,8 @@ fn fits(case: &Case<'_>) -> Finding {
     let found =
         format!("frames of MTU {mtu} do not fit into {frame_len} bytes (up to MTU {largest})");
     let finding = Finding::problem("mtu", found).why(
-        "256 bytes of each slot are the kernel's, and a frame must fit into one: longer ones are lost (frames of several buffers are not taken)",
+        "256 bytes of each slot are the kernel's, and a frame must fit into one (frames of several \
+         buffers are not taken): the server refuses to start",
     );
     let finding = if mtu <= Plan::largest_mtu(4096) {
         finding.mend(Mend::advice("use --frame-len 4096"))
@@ -67,7 +68,10 @@ pub fn native_limit(case: &Case<'_>) -> Option<Finding> {
         .unwrap_or(case.name());
     Some(
         Finding::new("native-mtu", case.without_driver_mode(), found)
-            .why("the driver gives each frame one buffer and refuses a program that does not take several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode")
+            .why(
+                "the driver gives each frame one buffer and refuses a program that does not take \
+                several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode",
+            )
             .mend(set_mtu(case, name, limit.min(1500), mtu)),
     )
 }

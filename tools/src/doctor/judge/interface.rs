@@ -44,7 +44,8 @@ fn link_up(case: &Case<'_>) -> Finding {
         return Finding::warning("link", "up, without carrier")
             .why("nothing arrives and nothing leaves until the other side of the cable is up")
             .mend(Mend::advice(
-                "bring up the other side, or look at the cable and the switch's port (`ethtool IFACE`)",
+                "bring up the other side, or look at the cable and the switch's port (`ethtool \
+                 IFACE`)",
             ));
     }
     Finding::ok("link", "up, with carrier")
@@ -76,7 +77,8 @@ pub fn native(case: &Case<'_>) -> Option<Finding> {
         Some(true) if drivers::resets_on_attach(driver) && case.plan.attach != Attach::Generic => {
             let found = format!("{driver} runs programs in the driver");
             Some(Finding::note("native", found).why(
-                "it resets its rings when a program is attached or leaves: for a moment the kernel's own traffic on the interface stops too",
+                "it resets its rings when a program is attached or leaves: for a moment the \
+                 kernel's own traffic on the interface stops too",
             ))
         }
         Some(true) => Some(Finding::ok(
@@ -107,7 +109,8 @@ fn no_native(case: &Case<'_>) -> Finding {
         .into_iter()
         .find(|name| case.feature_is_on(name));
     let finding = Finding::new("native", case.without_driver_mode(), found).why(
-        "generic mode works on every interface, but by then the kernel has made a packet of its own of each frame: much slower, and no zero-copy",
+        "generic mode works on every interface, but by then the kernel has made a packet of its \
+         own of each frame: much slower, and no zero-copy",
     );
     match turned_off {
         Some(feature) => finding.mend(
@@ -168,7 +171,9 @@ fn offered(case: &Case<'_>) -> Finding {
     let found = format!("{driver} offers zero-copy");
     if driver == "virtio_net" && case.plan.bind != Bind::Copy {
         return Finding::note("zero-copy", found).why(
-            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP otherwise, and --bind auto copies",
+            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a \
+             recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP \
+             otherwise, and --bind auto copies",
         );
     }
     Finding::ok("zero-copy", found)
@@ -204,11 +209,13 @@ fn program(case: &Case<'_>) -> Option<Finding> {
         .why("an interface has one program, and wirepath never replaces another's (EBUSY)")
         .mend(
             Mend::command(&format!("bpftool prog show id {}", first.id))
-                .remark("shows what it is and which process holds it; then end that process. If it is wirepath itself, the interface is in use"),
+                .remark("shows what it is and which process holds it; then end that process. If \
+                    it is wirepath itself, the interface is in use"),
         )
         .mend(
             Mend::command(&format!("ip link set dev {name} {off} off")).remark(
-                "if no process holds it: this cannot be undone, and is refused while a link holds it (`bpftool link show`)",
+                "if no process holds it: this cannot be undone, and is refused while a link holds \
+                 it (`bpftool link show`)",
             ),
         ))
 }
@@ -230,20 +237,30 @@ fn master(case: &Case<'_>) -> Option<Finding> {
     }
     let why = match kind {
         "bond" => {
-            "only what arrives on this member is taken, and what the server sends leaves by it: when the bond moves the traffic to another member, the server is cut off"
+            "only what arrives on this member is taken, and what the server sends leaves by it: \
+             when the bond moves the traffic to another member, the server is cut off"
         }
         "bridge" => {
-            "what comes for the server by other ports of the bridge is not taken here, and what it sends does not pass the bridge"
+            "what comes for the server by other ports of the bridge is not taken here, and what \
+             it sends does not pass the bridge"
         }
         _ => "what the upper device would do to frames does not happen to the server's",
     };
-    Some(Finding::warning("master", found).why(why).mend(Mend::advice(
-        match kind {
-            "bond" => "serve on the bond itself in generic mode (--attach generic), or on a NIC that is in no bond",
-            "bridge" => "serve on one end of a veth pair whose other end is a port of the bridge (see docs/af-xdp.md), or on a NIC that is in no bridge",
-            _ => "serve on an interface that is part of no other",
-        },
-    )))
+    Some(
+        Finding::warning("master", found)
+            .why(why)
+            .mend(Mend::advice(match kind {
+                "bond" => {
+                    "serve on the bond itself in generic mode (--attach generic), or on a NIC \
+                that is in no bond"
+                }
+                "bridge" => {
+                    "serve on one end of a veth pair whose other end is a port of the bridge \
+                (see docs/af-xdp.md), or on a NIC that is in no bridge"
+                }
+                _ => "serve on an interface that is part of no other",
+            })),
+    )
 }
 
 /// A bond's own frames are its members': a socket of the bond does not get
@@ -256,7 +273,10 @@ fn bond(case: &Case<'_>) -> Option<Finding> {
     }
     Some(
         Finding::warning("bond", "a bond")
-            .why("in the driver the program runs on each member, whose frames a socket of the bond does not get: nothing arrives")
+            .why(
+                "in the driver the program runs on each member, whose frames a socket of the \
+                bond does not get: nothing arrives",
+            )
             .mend(Mend::advice(
                 "use --attach generic, which runs on the bond itself; or serve on one member",
             )),

@@ -23,8 +23,10 @@ fn processors(case: &Case<'_>) -> Option<Finding> {
     }
     let name = case.name();
     let found = format!("{queues} queues for {cpus} processors");
-    let finding = Finding::warning("processors", found)
-        .why("each queue has a shard of its own: more of them than processors share processors, and wait for each other");
+    let finding = Finding::warning("processors", found).why(
+        "each queue has a shard of its own: more of them than processors share processors, \
+            and wait for each other",
+    );
     let can_change = case.interface.channels.is_some_and(|c| c.combined > cpus);
     Some(if can_change {
         finding.mend(
@@ -58,12 +60,21 @@ fn numa(case: &Case<'_>) -> Option<Finding> {
         .map(|cpus| ranges(cpus))
         .unwrap_or_default();
     Some(
-        Finding::note("numa", format!("at NUMA node {node} (processors {cpus}) of {}", nodes.len()))
-            .why("frames and threads on another node than the NIC's cross the link between them for each frame")
-            .mend(
-                Mend::command(&format!("numactl --cpunodebind={node} --membind={node} wirepath serve --xdp {}", case.name()))
-                    .remark("with the rest of its options"),
-            ),
+        Finding::note(
+            "numa",
+            format!("at NUMA node {node} (processors {cpus}) of {}", nodes.len()),
+        )
+        .why(
+            "frames and threads on another node than the NIC's cross the link between them \
+                for each frame",
+        )
+        .mend(
+            Mend::command(&format!(
+                "numactl --cpunodebind={node} --membind={node} wirepath serve --xdp {}",
+                case.name()
+            ))
+            .remark("with the rest of its options"),
+        ),
     )
 }
 
@@ -102,8 +113,14 @@ fn interrupts(case: &Case<'_>) -> Option<Finding> {
         });
     Some(
         Finding::warning("interrupts", found)
-            .why("queues whose interrupts share a processor share its time, however many the others are")
-            .mend(Mend::steps(steps).remark("not run by --fix: it moves the kernel's work on this interface, too")),
+            .why(
+                "queues whose interrupts share a processor share its time, however many the \
+                others are",
+            )
+            .mend(
+                Mend::steps(steps)
+                    .remark("not run by --fix: it moves the kernel's work on this interface, too"),
+            ),
     )
 }
 
@@ -130,10 +147,15 @@ fn irqbalance(case: &Case<'_>) -> Option<Finding> {
     }
     Some(
         Finding::note("irqbalance", "irqbalance runs")
-            .why("it moves interrupts between processors as it sees fit, and undoes what was set by hand")
+            .why(
+                "it moves interrupts between processors as it sees fit, and undoes what was set \
+                by hand",
+            )
             .mend(
-                Mend::change("systemctl stop irqbalance", "systemctl start irqbalance")
-                    .remark("not run by --fix: it serves the whole machine; it can also be told to leave interrupts alone (IRQBALANCE_BANNED_CPULIST)"),
+                Mend::change("systemctl stop irqbalance", "systemctl start irqbalance").remark(
+                    "not run by --fix: it serves the whole machine; it can also be told \
+                        to leave interrupts alone (IRQBALANCE_BANNED_CPULIST)",
+                ),
             ),
     )
 }
@@ -157,10 +179,16 @@ fn busy_poll(case: &Case<'_>) -> Option<Finding> {
         ),
         (true, false) => Some(
             Finding::warning("busy-poll", found)
-                .why("with --busy-poll the server asks the NIC itself: its interrupts interrupt that, unless they are put off")
+                .why(
+                    "with --busy-poll the server asks the NIC itself: its interrupts interrupt \
+                    that, unless they are put off",
+                )
                 .mend(
                     settings(case, (DEFER_HARD_IRQS, defer), (GRO_FLUSH_TIMEOUT, timeout))
-                        .remark("measure with and without: where the server sleeps in between, it can be slower")
+                        .remark(
+                            "measure with and without: where the server sleeps in between, it \
+                            can be slower",
+                        )
                         .safe(),
                 ),
         ),

@@ -11,6 +11,8 @@ const NEEDED: [(u32, &str, &str); 3] = [
     (13, "CAP_NET_RAW", "to make the sockets"),
     (CAP_BPF, "CAP_BPF", "to load the program"),
 ];
+/// What sharing the host's addresses takes, where a port is below 1024.
+const TO_BIND: (u32, &str, &str) = (10, "CAP_NET_BIND_SERVICE", "to reserve ports below 1024");
 const CAP_BPF: u32 = 39;
 /// It may do what CAP_BPF and CAP_NET_ADMIN may for bpf(2).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -28,9 +30,9 @@ pub fn judge(facts: &Facts, plan: &Plan, memory: u64) -> Vec<Finding> {
     findings.extend(btf(machine));
     findings.extend(jit(machine));
     findings.extend(unprivileged_bpf(machine));
-    findings.extend(capabilities(&machine.process));
+    findings.extend(capabilities(&machine.process, plan));
     findings.extend(user_namespace(&machine.process));
-    findings.extend(container(machine));
+    findings.extend(container(machine, plan));
     findings.extend(memlock(machine, memory));
     findings.extend(huge_pages(machine, plan, memory));
     findings.push(Finding::ok(
@@ -46,7 +48,10 @@ fn build(facts: &Facts) -> Finding {
         return Finding::ok("build", format!("wirepath {version}, with AF_XDP"));
     }
     Finding::problem("build", format!("wirepath {version}, built without AF_XDP"))
-        .why("`serve --xdp` is not in this build: its C library needs clang and headers, so it is not in the default one")
+        .why(
+            "`serve --xdp` is not in this build: its C library needs clang and headers, so it is \
+            not in the default one",
+        )
         .mend(Mend::advice(
             "in wirepath's source: make deps && cargo install --path tools --features xdp",
         ))
@@ -71,10 +76,16 @@ fn kernel(machine: &Machine) -> Option<Finding> {
     let upgrade = Mend::advice("install a newer kernel; 6.6 or later is best");
     Some(match version(release)? {
         old if old < OLDEST => Finding::problem("kernel", found)
-            .why("before Linux 5.9 a program cannot be attached so that it goes when the process dies")
+            .why(
+                "before Linux 5.9 a program cannot be attached so that it goes when the process \
+                dies",
+            )
             .mend(upgrade),
         old if old < GOOD => Finding::warning("kernel", found)
-            .why("before Linux 5.11 AF_XDP cannot prefer busy polling, and maps count as locked memory")
+            .why(
+                "before Linux 5.11 AF_XDP cannot prefer busy polling, and maps count as locked \
+                memory",
+            )
             .mend(upgrade),
         _ => Finding::ok("kernel", found),
     })
@@ -83,23 +94,27 @@ fn kernel(machine: &Machine) -> Option<Finding> {
 fn socket(machine: &Machine) -> Option<Finding> {
     Some(match machine.socket? {
         SocketTrial::Works => Finding::ok("af-xdp", "AF_XDP sockets can be made"),
-        SocketTrial::NotInKernel => {
-            Finding::problem("af-xdp", "the kernel has no AF_XDP sockets")
-                .why("they are the only way to the NIC's queues here")
-                .mend(Mend::advice(
-                    "run a kernel with CONFIG_XDP_SOCKETS=y, as all large distributions' are",
-                ))
+        SocketTrial::NotInKernel => Finding::problem("af-xdp", "the kernel has no AF_XDP sockets")
+            .why("they are the only way to the NIC's queues here")
+            .mend(Mend::advice(
+                "run a kernel with CONFIG_XDP_SOCKETS=y, as all large distributions' are",
+            )),
+        SocketTrial::Refused => {
+            Finding::problem("af-xdp", "this process may not make AF_XDP sockets")
+                .why(
+                    "socket(AF_XDP) wants CAP_NET_RAW in the network namespace, and no filter of \
+                system calls against it",
+                )
+                .mend(rights())
         }
-        SocketTrial::Refused => Finding::problem("af-xdp", "this process may not make AF_XDP sockets")
-            .why("socket(AF_XDP) wants CAP_NET_RAW in the network namespace, and no filter of system calls against it")
-            .mend(rights()),
     })
 }
 
 /// How to get the rights.
 fn rights() -> Mend {
     Mend::advice(
-        "run it as root (it drops what it does not need), or from the systemd unit in docs/af-xdp.md, which gives a plain user the three capabilities",
+        "run it as root (it drops what it does not need), or from the systemd unit in \
+         docs/af-xdp.md, which gives a plain user the capabilities",
     )
 }
 
@@ -117,13 +132,22 @@ fn btf(machine: &Machine) -> Option<Finding> {
 
 fn jit(machine: &Machine) -> Option<Finding> {
     Some(match machine.bpf_jit? {
-        0 => Finding::warning("jit", "BPF programs are interpreted (net.core.bpf_jit_enable is 0)")
-            .why("the program runs for each frame of the interface, the kernel's too: interpreted, it takes several times as long")
-            .mend(
-                Mend::change("sysctl -w net.core.bpf_jit_enable=1", "sysctl -w net.core.bpf_jit_enable=0")
-                    .remark("programs that are loaded from then on are compiled")
-                    .safe(),
-            ),
+        0 => Finding::warning(
+            "jit",
+            "BPF programs are interpreted (net.core.bpf_jit_enable is 0)",
+        )
+        .why(
+            "the program runs for each frame of the interface, the kernel's too: \
+                interpreted, it takes several times as long",
+        )
+        .mend(
+            Mend::change(
+                "sysctl -w net.core.bpf_jit_enable=1",
+                "sysctl -w net.core.bpf_jit_enable=0",
+            )
+            .remark("programs that are loaded from then on are compiled")
+            .safe(),
+        ),
         _ => Finding::ok("jit", "BPF programs are compiled (net.core.bpf_jit_enable)"),
     })
 }
@@ -157,18 +181,19 @@ fn has(process: &Process, capability: u32) -> bool {
 }
 
 /// The capabilities that it needs and lacks.
-fn missing(process: &Process) -> Vec<(u32, &'static str, &'static str)> {
+fn missing(process: &Process, plan: &Plan) -> Vec<(u32, &'static str, &'static str)> {
     let lacks = |number: u32| {
         let by_admin = number == CAP_BPF && has(process, CAP_SYS_ADMIN);
         !has(process, number) && !by_admin
     };
-    let needed = NEEDED.into_iter();
+    let binds_low = plan.share_host && plan.ports.iter().any(|port| *port < 1024);
+    let needed = NEEDED.into_iter().chain(binds_low.then_some(TO_BIND));
     needed.filter(|(number, ..)| lacks(*number)).collect()
 }
 
-fn capabilities(process: &Process) -> Option<Finding> {
+fn capabilities(process: &Process, plan: &Plan) -> Option<Finding> {
     process.capabilities?;
-    let missing = missing(process);
+    let missing = missing(process, plan);
     if missing.is_empty() {
         let names = NEEDED.map(|(_, name, _)| name).join(", ");
         return Some(Finding::ok(
@@ -192,14 +217,23 @@ fn user_namespace(process: &Process) -> Option<Finding> {
     if process.in_first_user_namespace? {
         return None;
     }
-    Some(Finding::problem("user-namespace", "this process is in a user namespace of its own")
-        .why("bpf(2) asks for capabilities in the machine's first user namespace: root of another one cannot load the program")
+    Some(
+        Finding::problem(
+            "user-namespace",
+            "this process is in a user namespace of its own",
+        )
+        .why(
+            "bpf(2) asks for capabilities in the machine's first user namespace: root of another \
+            one cannot load the program",
+        )
         .mend(Mend::advice(
-            "run it outside (a rootless container cannot run it), or in a container that keeps the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF`",
-        )))
+            "run it outside (a rootless container cannot run it), or in a container that keeps \
+             the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF`",
+        )),
+    )
 }
 
-fn container(machine: &Machine) -> Option<Finding> {
+fn container(machine: &Machine, plan: &Plan) -> Option<Finding> {
     let process = &machine.process;
     let kind = process.container.as_deref();
     let filtered = process.is_filtered == Some(true);
@@ -209,14 +243,18 @@ fn container(machine: &Machine) -> Option<Finding> {
         (Some(kind), false) => format!("in a container ({kind})"),
         (None, true) => "under a filter of system calls (seccomp)".into(),
     };
-    if machine.socket == Some(SocketTrial::Works) && missing(process).is_empty() {
+    if machine.socket == Some(SocketTrial::Works) && missing(process, plan).is_empty() {
         let found = format!("{found}, which leaves this process what it needs");
         return Some(Finding::ok("container", found));
     }
     Some(Finding::note("container", found)
-        .why("the container's network namespace, capabilities and seccomp profile bound what can be done: bpf(2) and socket(AF_XDP) must be allowed, and the NIC must be inside or the network the host's")
+        .why("the container's network namespace, capabilities and seccomp profile bound what can \
+            be done: bpf(2) and socket(AF_XDP) must be allowed, and the NIC must be inside or the \
+            network the host's")
         .mend(Mend::advice(
-            "if bpf(2) is refused in spite of the capabilities: Docker's and Podman's default profiles allow it with `--cap-add BPF`; then also `--cap-add NET_ADMIN --cap-add NET_RAW --network host --ulimit memlock=-1`",
+            "if bpf(2) is refused in spite of the capabilities: Docker's and Podman's default \
+             profiles allow it with `--cap-add BPF`; then also `--cap-add NET_ADMIN --cap-add \
+             NET_RAW --network host --ulimit memlock=-1`",
         )))
 }
 
@@ -291,7 +329,8 @@ fn huge_pages(machine: &Machine, plan: &Plan, memory: u64) -> Option<Finding> {
         mend = mend.safe();
     }
     Some(Finding::new("huge-pages", Severity::Problem, found)
-        .why("mmap of huge pages is refused (ENOMEM) where there are too few, and --huge-pages is taken or refused, never ignored")
+        .why("mmap of huge pages is refused (ENOMEM) where there are too few, and --huge-pages is \
+            taken or refused, never ignored")
         .mend(mend))
 }
 

@@ -76,7 +76,10 @@ fn merging(case: &Case<'_>) -> Vec<Finding> {
     }
     let found = merges(case).map(|(id, feature)| {
         Finding::warning(id, format!("{feature} is on"))
-            .why(format!("{MERGING_WHY}; the kernel turns LRO off by itself when a generic program is attached, drivers not always"))
+            .why(format!(
+                "{MERGING_WHY}; the kernel turns LRO off by itself when a generic \
+                program is attached, drivers not always"
+            ))
             .mend(turn_off_merging(case, feature))
     });
     found.collect()
@@ -93,17 +96,34 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     if !case.feature_is_fixed(feature) {
-        return Some(Finding::note("gro-hw", format!("{feature} is on"))
-            .why("the host hands over large frames; the kernel turns this off itself while a program is in the driver")
-            .mend(turn(case, feature).remark("no reset: the device is told by a command").safe()));
+        return Some(
+            Finding::note("gro-hw", format!("{feature} is on"))
+                .why(
+                    "the host hands over large frames; the kernel turns this off itself while a \
+                program is in the driver",
+                )
+                .mend(
+                    turn(case, feature)
+                        .remark("no reset: the device is told by a command")
+                        .safe(),
+                ),
+        );
     }
     let found = format!("{feature} is on, and cannot be changed");
-    Some(Finding::new("gro-hw", case.without_driver_mode(), found)
-        .why("the host hands over large frames and cannot be told to stop (no VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)")
-        .mend(Mend::advice(
-            "on the host, give the device these properties (QEMU): guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
-        ))
-        .mend(Mend::advice("use --attach generic: large frames are lost, and come again in parts")))
+    Some(
+        Finding::new("gro-hw", case.without_driver_mode(), found)
+            .why(
+                "the host hands over large frames and cannot be told to stop (no \
+            VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
+            )
+            .mend(Mend::advice(
+                "on the host, give the device these properties (QEMU): \
+             guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
+            ))
+            .mend(Mend::advice(
+                "use --attach generic: large frames are lost, and come again in parts",
+            )),
+    )
 }
 
 /// In generic mode the program runs behind GRO.
@@ -111,7 +131,8 @@ fn gro(case: &Case<'_>) -> Option<Finding> {
     if !case.feature_is_on("rx-gro") {
         return None;
     }
-    let why = "generic mode sees what GRO made of several frames: larger than a slot, it is lost, and comes again frame by frame";
+    let why = "generic mode sees what GRO made of several frames: larger than a slot, it is lost, \
+        and comes again frame by frame";
     let mend = turn(case, "gro")
         .remark("no reset; the kernel's own receiving on this interface costs more processor time");
     if case.plan.attach == Attach::Generic || super::interface::is_never_native(case) {
@@ -128,7 +149,10 @@ fn fcs(case: &Case<'_>) -> Option<Finding> {
     }
     Some(
         Finding::warning("rx-fcs", "rx-fcs is on")
-            .why("each frame carries its checksum of 4 bytes at its end: some drivers refuse a program, and slots hold 4 bytes less")
+            .why(
+                "each frame carries its checksum of 4 bytes at its end: some drivers refuse a \
+                program, and slots hold 4 bytes less",
+            )
             .mend(turn(case, "rx-fcs")),
     )
 }
@@ -142,16 +166,34 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
     }
     if vlans.is_empty() {
         return Some(
-            Finding::note("rx-vlan", "the NIC takes VLAN tags off frames (rx-vlan-hw-parse)")
-                .why("the program does not see these tags: a tagged frame for the server's address looks untagged. No VLAN is set up on this interface")
-                .mend(turn(case, "rx-vlan-hw-parse").remark("if tagged frames arrive; some drivers reset the NIC")),
+            Finding::note(
+                "rx-vlan",
+                "the NIC takes VLAN tags off frames (rx-vlan-hw-parse)",
+            )
+            .why(
+                "the program does not see these tags: a tagged frame for the server's \
+                    address looks untagged. No VLAN is set up on this interface",
+            )
+            .mend(
+                turn(case, "rx-vlan-hw-parse")
+                    .remark("if tagged frames arrive; some drivers reset the NIC"),
+            ),
         );
     }
     let list = vlans.join(", ");
     Some(
-        Finding::warning("rx-vlan", format!("the NIC takes VLAN tags off frames (rx-vlan-hw-parse), and there are VLANs: {list}"))
-            .why("the program does not see the tags: frames of every VLAN for the server's address are taken, and answered untagged")
-            .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
+        Finding::warning(
+            "rx-vlan",
+            format!(
+                "the NIC takes VLAN tags off frames \
+            (rx-vlan-hw-parse), and there are VLANs: {list}"
+            ),
+        )
+        .why(
+            "the program does not see the tags: frames of every VLAN for the server's \
+                address are taken, and answered untagged",
+        )
+        .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
     )
 }
 
@@ -165,7 +207,9 @@ fn on(features: &BTreeMap<String, Feature>, is_it: impl Fn(&str) -> bool) -> Vec
         .collect()
 }
 
-const CHECKSUM_WHY: &str = "a veth carries frames whose TCP and UDP checksum is left to hardware that is not there: the field holds part of the sum only, so every segment looks corrupt to the server and is dropped, from the first SYN on";
+const CHECKSUM_WHY: &str = "a veth carries frames whose TCP and UDP checksum is left to hardware \
+    that is not there: the field holds part of the sum only, so every segment looks corrupt to \
+    the server and is dropped, from the first SYN on";
 
 fn peer(case: &Case<'_>) -> Option<Finding> {
     let peer = case.interface.peer.as_ref()?;
@@ -196,10 +240,16 @@ fn peer(case: &Case<'_>) -> Option<Finding> {
     let back = format!("{enter}ethtool -K {name} {}", back.join(" "));
     Some(
         Finding::problem("peer-checksum", found)
-            .why(format!("{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames larger than a slot"))
+            .why(format!(
+                "{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames \
+                larger than a slot"
+            ))
             .mend(
                 Mend::change(&off, &back)
-                    .remark("the peer's kernel then sums and cuts itself: more processor time there, nothing is interrupted")
+                    .remark(
+                        "the peer's kernel then sums and cuts itself: more processor time \
+                        there, nothing is interrupted",
+                    )
                     .safe(),
             ),
     )
@@ -229,8 +279,10 @@ fn virtio_checksums(case: &Case<'_>) -> Option<Finding> {
     if case.driver() != "virtio_net" || !case.feature_is_on("rx-checksum") {
         return None;
     }
-    let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode")
-        .why("the host and its other guests may hand over frames with incomplete checksums, which the server drops");
+    let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode").why(
+        "the host and its other guests may hand over frames with incomplete checksums, which \
+            the server drops",
+    );
     if !case.feature_is_fixed("rx-checksum") {
         return Some(finding.mend(turn(case, "rx-checksum")));
     }

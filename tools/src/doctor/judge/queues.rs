@@ -72,10 +72,16 @@ pub fn ena_channels(case: &Case<'_>) -> Option<Finding> {
     let (name, now) = (case.name(), channels.combined);
     Some(
         Finding::new("ena-channels", case.without_driver_mode(), found)
-            .why("ena gives each channel a second transmit queue for XDP: at most half of its channels may be in use (EINVAL otherwise)")
+            .why(
+                "ena gives each channel a second transmit queue for XDP: at most half of its \
+                channels may be in use (EINVAL otherwise)",
+            )
             .mend(
-                Mend::change(&format!("ethtool -L {name} combined {half}"), &format!("ethtool -L {name} combined {now}"))
-                    .remark("the NIC is reset: its traffic stops for a moment"),
+                Mend::change(
+                    &format!("ethtool -L {name} combined {half}"),
+                    &format!("ethtool -L {name} combined {now}"),
+                )
+                .remark("the NIC is reset: its traffic stops for a moment"),
             ),
     )
 }
@@ -90,10 +96,18 @@ pub fn veth_queues(case: &Case<'_>) -> Option<Finding> {
     let found = format!("the peer sends on {sends} queues, this end receives on {receives}");
     Some(
         Finding::new("veth-queues", case.without_driver_mode(), found)
-            .why("veth refuses a program in the driver where the peer has more transmit queues than this end has receive queues (ENOSPC)")
+            .why(
+                "veth refuses a program in the driver where the peer has more transmit queues \
+                than this end has receive queues (ENOSPC)",
+            )
             .mend(
-                Mend::change(&format!("ethtool -L {} rx {sends}", case.name()), &format!("ethtool -L {} rx {receives}", case.name()))
-                    .remark("if the pair was made with so many; otherwise make it anew with `numrxqueues`"),
+                Mend::change(
+                    &format!("ethtool -L {} rx {sends}", case.name()),
+                    &format!("ethtool -L {} rx {receives}", case.name()),
+                )
+                .remark(
+                    "if the pair was made with so many; otherwise make it anew with `numrxqueues`",
+                ),
             ),
     )
 }
@@ -167,8 +181,10 @@ fn spread(case: &Case<'_>) -> Option<Finding> {
     let name = case.name();
     let (start, count) = (asked.start(), case.served_queues());
     let last = case.rx_queues() - 1;
-    let finding = Finding::warning("rss", found)
-        .why("what arrives there goes to the kernel, which has no server at that address: those connections fail, unless rules (`ethtool -N`) steer the server's flows to its queues");
+    let finding = Finding::warning("rss", found).why(
+        "what arrives there goes to the kernel, which has no server at that address: those \
+            connections fail, unless rules (`ethtool -N`) steer the server's flows to its queues",
+    );
     let finding = if case
         .interface
         .rss_table
@@ -224,11 +240,17 @@ fn frames_for_rings(case: &Case<'_>) -> Option<Finding> {
     let found = format!("{frames} frames for a receive ring of {}", rings.rx);
     Some(
         Finding::warning("frames", found)
-            .why("with zero-copy the NIC holds as many of the server's frames as its ring has places: what is left must do for all that is in flight and buffered")
+            .why(
+                "with zero-copy the NIC holds as many of the server's frames as its ring has \
+                places: what is left must do for all that is in flight and buffered",
+            )
             .mend(Mend::advice(format!("use --frames {}", 4 * rings.rx)))
             .mend(
-                Mend::change(&format!("ethtool -G {name} rx {}", frames / 4), &format!("ethtool -G {name} rx {}", rings.rx))
-                    .remark("most drivers reset the NIC: its traffic stops for a moment"),
+                Mend::change(
+                    &format!("ethtool -G {name} rx {}", frames / 4),
+                    &format!("ethtool -G {name} rx {}", rings.rx),
+                )
+                .remark("most drivers reset the NIC: its traffic stops for a moment"),
             ),
     )
 }
