@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use wirepath::runtime::net::{Network, TcpListener};
 use wirepath::runtime::{self, Builder, Runtime};
-use wirepath::{FileServer, ServeMux, Server};
+use wirepath::{FileServer, ServeError, ServeMux, Server};
 use wirepath_stack::Stack;
 
 use crate::device::{self, Opened};
@@ -144,7 +144,12 @@ fn serve(
     let server = make_server(options, below.cloned())?;
     let served = {
         let server = server.clone();
-        runtime.run(move || serve_until_stopped(&server, listen, greet))
+        let device = options
+            .xdp
+            .interface
+            .clone()
+            .or_else(|| options.tap.clone());
+        runtime.run(move || serve_until_stopped(&server, listen, device.as_deref(), greet))
     };
     served
         .map_err(|_| Failure::running("the server's main goroutine panicked; this is a bug"))??;
@@ -209,6 +214,7 @@ fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failur
 fn serve_until_stopped(
     server: &Server,
     listen: SocketAddr,
+    device: Option<&str>,
     greet: impl FnOnce(SocketAddr) -> String,
 ) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).map_err(|e| cannot_listen(listen, &e))?;
@@ -225,7 +231,9 @@ fn serve_until_stopped(
     .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     say!("{}", greeting.trim_end());
     notify::ready(greeting.lines().next().unwrap_or_default());
-    server.serve(listener).map_err(|e| Failure::setup(&e))?;
+    server
+        .serve(listener)
+        .map_err(|e| cannot_accept(&e, device))?;
     // Parks, and so leaves the thread to the requests that are bound to it.
     let outcome = drain
         .recv()
@@ -238,6 +246,20 @@ fn serve_until_stopped(
         server.close();
     }
     Ok(())
+}
+
+/// Why a server that listened no longer does.
+fn cannot_accept(error: &ServeError, device: Option<&str>) -> Failure {
+    match (error, device) {
+        (ServeError::Accept(cause), Some(device)) if cause.kind() == io::ErrorKind::NetworkDown => {
+            Failure::running(format!(
+                "the interface {device} is gone, and every connection with it; 'ip -br link' \
+                 lists those that are there: start again on one of them, or when it is back"
+            ))
+        }
+        (ServeError::Accept(cause), _) => Failure::running(format!("{error}: {cause}")),
+        _ => Failure::setup(error),
+    }
 }
 
 fn cannot_listen(listen: SocketAddr, error: &io::Error) -> Failure {
