@@ -138,6 +138,9 @@ class Namespace:
         Namespace.made += 1
         run("ip", "netns", "add", self.name)
         self.ip("link set lo up")
+        # Whatever this machine's is, which may pace what it sends. Without loss
+        # it is as Linux's own choice, which a namespace may not always ask for.
+        run(*self.command("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"))
         return self
 
     def __exit__(self, *_):

@@ -111,8 +111,12 @@ fn given(info: &XdpInfo) -> String {
     } else {
         format!("queues {first}-{last}")
     };
+    let refused = match &info.attached.driver_refused {
+        Some(reason) => format!(" (in the driver it was refused: {reason})"),
+        None => String::new(),
+    };
     format!(
-        "AF_XDP on {} {queues}: {} mode, {bind}",
+        "AF_XDP on {} {queues}: {} mode{refused}, {bind}",
         info.interface.name, info.attached.mode
     )
 }

@@ -108,6 +108,9 @@ impl Filter {
     /// See [`FilterError`].
     pub fn load(rules: &Rules, queues: u32) -> Result<Filter, FilterError> {
         rules.check()?;
+        if queues == 0 {
+            return Err(FilterError::NoQueue { queue: 0, queues });
+        }
         let counters =
             Counters::create().map_err(|e| FilterError::of("make the map of verdicts", e))?;
         let sockets = sys::map_create(sys::MAP_TYPE_XSKMAP, 4, queues, 0, "wp_sockets")

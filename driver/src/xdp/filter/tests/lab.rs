@@ -8,23 +8,32 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, socket, sockopt, xdp::XdpUmemReg};
 
-use crate::xdp::filter::Filter;
+use crate::xdp::filter::{Filter, sys};
 
-/// Whether the test may use BPF; says loudly why not.
+/// Whether the test may do what it is to do; says loudly why not.
+///
+/// # Panics
+/// Instead of returning false, with `WIREPATH_REQUIRE_LAB=1` set.
 pub fn may(test: &str) -> bool {
-    if rustix::process::geteuid().is_root() {
+    let Err(reason) = set_up() else {
         return true;
-    }
+    };
     assert!(
         std::env::var_os("WIREPATH_REQUIRE_LAB").is_none_or(|v| v != "1"),
-        "WIREPATH_REQUIRE_LAB=1, and {test} needs root"
+        "WIREPATH_REQUIRE_LAB=1, and {test} cannot run: {reason}"
     );
     // Past the test harness, which keeps what a passing test prints to itself.
-    let _ = writeln!(
-        std::io::stderr(),
-        "SKIPPED {test}: BPF needs root (try `sudo make test`)"
-    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
     false
+}
+
+fn set_up() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("BPF and network namespaces need root (try `sudo make test`)".into());
+    }
+    sys::map_create(sys::MAP_TYPE_ARRAY, 4, 1, 0, "wp_lab")
+        .map(drop)
+        .map_err(|e| format!("bpf(2) is not to be had here: {e}"))
 }
 
 /// Runs `body` on a thread in a network namespace of its own, which ends with
