@@ -281,13 +281,10 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
     if case.interface.link.kind.as_deref() != Some("vlan") {
         return None;
     }
-    Some(
-        Finding::new("vlan-interface", Severity::Warning, "a VLAN interface")
-            .why("VLAN interfaces have no queues and no XDP of their own: generic mode only")
-            .mend(Mend::advice(
-                "serve on the interface below it: the program looks behind VLAN tags",
-            )),
-    )
+    Some(Finding::note("vlan-interface", "a VLAN interface").why(
+        "generic mode only: the program runs when the kernel has taken the tag off. On the \
+         interface below, tagged frames stay the kernel's",
+    ))
 }
 
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
