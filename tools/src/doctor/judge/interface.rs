@@ -96,12 +96,6 @@ pub fn native(case: &Case<'_>) -> Option<Finding> {
 /// Features that make some drivers take their XDP back while they are on.
 const AGAINST_XDP: [&str; 2] = ["rx-lro", "rx-gro-hw"];
 
-/// Whether the driver has no XDP, rather than not now.
-pub fn is_never_native(case: &Case<'_>) -> bool {
-    let not_now = case.driver() == "ena" || AGAINST_XDP.iter().any(|name| case.feature_is_on(name));
-    driver_runs_programs(case) == Some(false) && !not_now
-}
-
 fn no_native(case: &Case<'_>) -> Finding {
     let driver = case.driver();
     let found = format!("{driver} does not offer to run programs in the driver now");
@@ -287,13 +281,10 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
     if case.interface.link.kind.as_deref() != Some("vlan") {
         return None;
     }
-    Some(
-        Finding::new("vlan-interface", Severity::Warning, "a VLAN interface")
-            .why("VLAN interfaces have no queues and no XDP of their own: generic mode only")
-            .mend(Mend::advice(
-                "serve on the interface below it: the program looks behind VLAN tags",
-            )),
-    )
+    Some(Finding::note("vlan-interface", "a VLAN interface").why(
+        "generic mode only: the program runs when the kernel has taken the tag off. On the \
+         interface below, tagged frames stay the kernel's",
+    ))
 }
 
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {

@@ -10,7 +10,6 @@ pub fn judge(case: &Case<'_>, is_generic: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(merging(case));
     if is_generic {
-        findings.extend(gro(case));
         findings.extend(virtio_checksums(case));
     }
     findings.extend(fcs(case));
@@ -70,15 +69,16 @@ pub fn refused_merging(case: &Case<'_>) -> Option<Finding> {
     )
 }
 
+/// With a generic program the kernel does without LRO and GRO of all kinds by
+/// itself (`generic_xdp_install` and `netif_elide_gro` in net/core).
 fn merging(case: &Case<'_>) -> Vec<Finding> {
-    if refuses_merging(case.driver()) {
+    if refuses_merging(case.driver()) || case.plan.attach == Attach::Generic {
         return Vec::new();
     }
     let found = merges(case).map(|(id, feature)| {
         Finding::warning(id, format!("{feature} is on"))
             .why(format!(
-                "{MERGING_WHY}; the kernel turns LRO off by itself when a generic \
-                program is attached, drivers not always"
+                "{MERGING_WHY}; in generic mode the kernel turns it off by itself, a driver may not"
             ))
             .mend(turn_off_merging(case, feature))
     });
@@ -124,23 +124,6 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
                 "use --attach generic: large frames are lost, and come again in parts",
             )),
     )
-}
-
-/// In generic mode the program runs behind GRO.
-fn gro(case: &Case<'_>) -> Option<Finding> {
-    if !case.feature_is_on("rx-gro") {
-        return None;
-    }
-    let why = "generic mode sees what GRO made of several frames: larger than a slot, it is lost, \
-        and comes again frame by frame";
-    let mend = turn(case, "gro")
-        .remark("no reset; the kernel's own receiving on this interface costs more processor time");
-    if case.plan.attach == Attach::Generic || super::interface::is_never_native(case) {
-        let found = "rx-gro is on, and the program will run in generic mode";
-        return Some(Finding::warning("gro", found).why(why).mend(mend.safe()));
-    }
-    let found = "rx-gro is on: to be turned off if the program is to stay in generic mode";
-    Some(Finding::note("gro", found).why(why).mend(mend))
 }
 
 fn fcs(case: &Case<'_>) -> Option<Finding> {
