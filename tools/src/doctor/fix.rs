@@ -40,14 +40,17 @@ impl Done {
     }
 }
 
-/// Runs the safe mends of what is a warning or worse. Each command is printed
-/// before it is run; to standard error, so that JSON stays alone on standard
-/// output.
-pub fn run(findings: &[Finding]) -> Done {
+/// The steps of the safe mends of what is a warning or worse.
+pub fn steps(findings: &[Finding]) -> impl Iterator<Item = &Step> {
     let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
     let safe = bad.flat_map(|f| &f.mends).filter(|mend| mend.is_safe);
-    let steps = safe.flat_map(|mend| &mend.steps);
-    let outcomes: Vec<_> = steps.map(run_one).collect();
+    safe.flat_map(|mend| &mend.steps)
+}
+
+/// Runs the safe mends. Each command is printed before it is run; to standard
+/// error, so that JSON stays alone on standard output.
+pub fn run(findings: &[Finding]) -> Done {
+    let outcomes: Vec<_> = steps(findings).map(run_one).collect();
     Done {
         failed: outcomes.iter().filter(|undo| undo.is_none()).count(),
         undo: outcomes.into_iter().flatten().collect(),

@@ -1,7 +1,7 @@
 //! The link, the driver and its XDP, what else holds the interface.
 
 use super::drivers;
-use super::{Case, Finding, Mend, Severity, script};
+use super::{Case, Finding, Mend, script};
 use crate::doctor::facts::{Mode, Program};
 use crate::doctor::plan::{Attach, Bind};
 
@@ -246,11 +246,11 @@ fn master(case: &Case<'_>) -> Option<Finding> {
             .mend(Mend::advice(match kind {
                 "bond" => {
                     "serve on the bond itself in generic mode (--attach generic), or on a NIC \
-                that is in no bond"
+                     that is in no bond"
                 }
                 "bridge" => {
                     "serve on one end of a veth pair whose other end is a port of the bridge \
-                (see docs/af-xdp.md), or on a NIC that is in no bridge"
+                     (see docs/af-xdp.md), or on a NIC that is in no bridge"
                 }
                 _ => "serve on an interface that is part of no other",
             })),
@@ -269,7 +269,7 @@ fn bond(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("bond", "a bond")
             .why(
                 "in the driver the program runs on each member, whose frames a socket of the \
-                bond does not get: nothing arrives",
+                 bond does not get: nothing arrives",
             )
             .mend(Mend::advice(
                 "use --attach generic, which runs on the bond itself; or serve on one member",

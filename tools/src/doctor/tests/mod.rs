@@ -10,7 +10,8 @@ mod machines;
 use clap::Parser;
 
 use super::facts::{Facts, Interface};
-use super::judge::{Finding, Severity, judge};
+use super::fix;
+use super::judge::{Finding, Severity, Step, judge};
 use super::plan::{Plan, PlanOptions};
 use super::report::{Report, shell};
 use Severity::{Note, Problem};
@@ -109,14 +110,8 @@ fn all_that_is_bad_is_explained_and_mended() {
 
 /// What `--fix` would run, with how it is undone.
 fn fixes(findings: &[Finding]) -> Vec<(String, String)> {
-    let mends = findings
-        .iter()
-        .flat_map(|f| &f.mends)
-        .filter(|mend| mend.is_safe);
-    let steps = mends.flat_map(|mend| &mend.steps);
-    steps
-        .map(|step| (shell(&step.command), shell(&step.undo)))
-        .collect()
+    let both = |step: &Step| (shell(&step.command), shell(&step.undo));
+    fix::steps(findings).map(both).collect()
 }
 
 #[test]
@@ -130,14 +125,7 @@ fn only_what_is_harmless_is_run_unasked() {
                 "ethtool -K vd1 tx-checksum-ip-generic on tx-checksum-sctp on",
             )][..],
         ),
-        (
-            "virtio_net",
-            "",
-            &[(
-                "ethtool -K ens3 rx-gro-hw off",
-                "ethtool -K ens3 rx-gro-hw on",
-            )],
-        ),
+        ("virtio_net", "", &[]),
         (
             "ice",
             "--busy-poll 20 --huge-pages --frames 131072",
