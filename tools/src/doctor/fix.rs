@@ -8,7 +8,7 @@
 use std::process::{Command, Stdio};
 
 use super::judge::{Finding, Severity, Step};
-use super::report::shell;
+use super::shell::{printable, shell};
 
 /// What was done.
 pub struct Done {
@@ -35,7 +35,7 @@ impl Done {
             eprintln!("to undo:");
         }
         for undo in self.undo.iter().rev() {
-            eprintln!("  {undo}");
+            eprintln!("  {}", printable(undo));
         }
     }
 }
@@ -60,7 +60,7 @@ pub fn run(findings: &[Finding]) -> Done {
 /// The command that undoes it, if it went well.
 fn run_one(step: &Step) -> Option<String> {
     let (program, args) = step.command.split_first()?;
-    eprintln!("+ {}", shell(&step.command));
+    eprintln!("+ {}", printable(&shell(&step.command)));
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

@@ -4,6 +4,7 @@ use super::drivers;
 use super::{Case, Finding, Mend, script};
 use crate::doctor::facts::{Mode, Program};
 use crate::doctor::plan::{Attach, Bind};
+use crate::doctor::shell::quoted;
 
 pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = vec![link_layer(case), link_up(case), driver(case)];
@@ -290,10 +291,8 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
     let vfs = case.interface.virtual_functions.filter(|n| *n > 0)?;
     let found = format!("{vfs} virtual functions (SR-IOV) are on");
-    let off = format!(
-        "echo 0 > /sys/class/net/{}/device/sriov_numvfs",
-        case.name()
-    );
+    let path = format!("/sys/class/net/{}/device/sriov_numvfs", case.name());
+    let off = format!("echo 0 > {}", quoted(&path));
     if case.driver() != "ixgbe" {
         return Some(Finding::ok("sr-iov", found));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Finding, Mend, ranges, script};
+use crate::doctor::shell::quoted;
 
 pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let checks = [
@@ -198,7 +199,7 @@ fn busy_poll(case: &Case<'_>) -> Option<Finding> {
 /// Both settings, each as what it is to be and what it was.
 fn settings(case: &Case<'_>, defer: (u64, u64), timeout: (u64, u64)) -> Mend {
     let step = |file: &str, (to, from): (u64, u64)| {
-        let path = format!("/sys/class/net/{}/{file}", case.name());
+        let path = quoted(&format!("/sys/class/net/{}/{file}", case.name()));
         let write = |value: u64| script(format!("echo {value} > {path}"));
         (write(to), write(from))
     };

@@ -13,7 +13,8 @@ use super::facts::{Facts, Interface};
 use super::fix;
 use super::judge::{Finding, Severity, Step, judge};
 use super::plan::{Plan, PlanOptions};
-use super::report::{Report, shell};
+use super::report::Report;
+use super::shell::shell;
 use Severity::{Note, Problem};
 use changes::CHANGES;
 use machines::MACHINES;
@@ -232,4 +233,16 @@ fn plans_are_read_as_serve_reads_its_options() {
         let words = ["doctor"].into_iter().chain(wrong.split(' '));
         assert!(Planned::try_parse_from(words).is_err(), "{wrong}");
     }
+}
+
+/// Whoever names an interface gets no command of a shell run by it.
+#[test]
+fn a_name_is_no_command() {
+    let mut facts = facts("ice");
+    interface(&mut facts).link.name = "a;id>x".into();
+    let found = fixes(&judge(&facts, &plan("--busy-poll 20")));
+    let (run, undo) = &found[0];
+    let path = r"'\''/sys/class/net/a;id>x/napi_defer_hard_irqs'\''";
+    assert_eq!(run, &format!("sh -c 'echo 2 > {path}'"));
+    assert_eq!(undo, &format!("sh -c 'echo 0 > {path}'"));
 }
