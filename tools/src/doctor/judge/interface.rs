@@ -166,9 +166,8 @@ fn offered(case: &Case<'_>) -> Finding {
     let found = format!("{driver} offers zero-copy");
     if driver == "virtio_net" && case.plan.bind != Bind::Copy {
         return Finding::note("zero-copy", found).why(
-            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a \
-             recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP \
-             otherwise, and --bind auto copies",
+            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, which recent \
+             versions of QEMU offer): EOPNOTSUPP otherwise, and --bind auto copies",
         );
     }
     Finding::ok("zero-copy", found)
