@@ -1,9 +1,10 @@
 //! The link, the driver and its XDP, what else holds the interface.
 
 use super::drivers;
-use super::{Case, Finding, Mend, Severity, script};
+use super::{Case, Finding, Mend, script};
 use crate::doctor::facts::{Mode, Program};
 use crate::doctor::plan::{Attach, Bind};
+use crate::doctor::shell::quoted;
 
 pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = vec![link_layer(case), link_up(case), driver(case)];
@@ -165,9 +166,8 @@ fn offered(case: &Case<'_>) -> Finding {
     let found = format!("{driver} offers zero-copy");
     if driver == "virtio_net" && case.plan.bind != Bind::Copy {
         return Finding::note("zero-copy", found).why(
-            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a \
-             recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP \
-             otherwise, and --bind auto copies",
+            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, which recent \
+             versions of QEMU offer): EOPNOTSUPP otherwise, and --bind auto copies",
         );
     }
     Finding::ok("zero-copy", found)
@@ -246,11 +246,11 @@ fn master(case: &Case<'_>) -> Option<Finding> {
             .mend(Mend::advice(match kind {
                 "bond" => {
                     "serve on the bond itself in generic mode (--attach generic), or on a NIC \
-                that is in no bond"
+                     that is in no bond"
                 }
                 "bridge" => {
                     "serve on one end of a veth pair whose other end is a port of the bridge \
-                (see docs/af-xdp.md), or on a NIC that is in no bridge"
+                     (see docs/af-xdp.md), or on a NIC that is in no bridge"
                 }
                 _ => "serve on an interface that is part of no other",
             })),
@@ -269,7 +269,7 @@ fn bond(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("bond", "a bond")
             .why(
                 "in the driver the program runs on each member, whose frames a socket of the \
-                bond does not get: nothing arrives",
+                 bond does not get: nothing arrives",
             )
             .mend(Mend::advice(
                 "use --attach generic, which runs on the bond itself; or serve on one member",
@@ -290,10 +290,8 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
     let vfs = case.interface.virtual_functions.filter(|n| *n > 0)?;
     let found = format!("{vfs} virtual functions (SR-IOV) are on");
-    let off = format!(
-        "echo 0 > /sys/class/net/{}/device/sriov_numvfs",
-        case.name()
-    );
+    let path = format!("/sys/class/net/{}/device/sriov_numvfs", case.name());
+    let off = format!("echo 0 > {}", quoted(&path));
     if case.driver() != "ixgbe" {
         return Some(Finding::ok("sr-iov", found));
     }

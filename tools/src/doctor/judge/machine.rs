@@ -56,7 +56,7 @@ fn build(facts: &Facts) -> Finding {
     Finding::problem("build", format!("wirepath {version}, built without AF_XDP"))
         .why(
             "`serve --xdp` is not in this build: its C library needs clang and headers, so it is \
-            not in the default one",
+             not in the default one",
         )
         .mend(Mend::advice(
             "in wirepath's source: make deps && cargo install --path tools --features xdp",
@@ -84,13 +84,13 @@ fn kernel(machine: &Machine) -> Option<Finding> {
         old if old < OLDEST => Finding::problem("kernel", found)
             .why(
                 "before Linux 5.9 a program cannot be attached so that it goes when the process \
-                dies",
+                 dies",
             )
             .mend(upgrade),
         old if old < GOOD => Finding::warning("kernel", found)
             .why(
                 "before Linux 5.11 AF_XDP cannot prefer busy polling, and maps count as locked \
-                memory",
+                 memory",
             )
             .mend(upgrade),
         _ => Finding::ok("kernel", found),
@@ -109,7 +109,7 @@ fn socket(machine: &Machine) -> Option<Finding> {
             Finding::problem("af-xdp", "this process may not make AF_XDP sockets")
                 .why(
                     "socket(AF_XDP) wants CAP_NET_RAW in the network namespace, and no filter of \
-                system calls against it",
+                     system calls against it",
                 )
                 .mend(rights())
         }
@@ -144,7 +144,7 @@ fn jit(machine: &Machine) -> Option<Finding> {
         )
         .why(
             "the program runs for each frame of the interface, the kernel's too: \
-                interpreted, it takes several times as long",
+             interpreted, it takes several times as long",
         )
         .mend(
             Mend::change(
@@ -230,7 +230,7 @@ fn user_namespace(process: &Process) -> Option<Finding> {
         )
         .why(
             "bpf(2) asks for capabilities in the machine's first user namespace: root of another \
-            one cannot load the program",
+             one cannot load the program",
         )
         .mend(Mend::advice(
             "run it outside (a rootless container cannot run it), or in a container that keeps \

@@ -100,13 +100,9 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
             Finding::note("gro-hw", format!("{feature} is on"))
                 .why(
                     "the host hands over large frames; the kernel turns this off itself while a \
-                program is in the driver",
+                     program is in the driver",
                 )
-                .mend(
-                    turn(case, feature)
-                        .remark("no reset: the device is told by a command")
-                        .safe(),
-                ),
+                .mend(turn(case, feature).remark("no reset: the device is told by a command")),
         );
     }
     let found = format!("{feature} is on, and cannot be changed");
@@ -114,11 +110,11 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
         Finding::new("gro-hw", case.without_driver_mode(), found)
             .why(
                 "the host hands over large frames and cannot be told to stop (no \
-            VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
+                 VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
             )
             .mend(Mend::advice(
                 "on the host, give the device these properties (QEMU): \
-             guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
+                 guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
             ))
             .mend(Mend::advice(
                 "use --attach generic: large frames are lost, and come again in parts",
@@ -134,7 +130,7 @@ fn fcs(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("rx-fcs", "rx-fcs is on")
             .why(
                 "each frame carries its checksum of 4 bytes at its end: some drivers refuse a \
-                program, and slots hold 4 bytes less",
+                 program, and slots hold 4 bytes less",
             )
             .mend(turn(case, "rx-fcs")),
     )
@@ -155,7 +151,7 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
             )
             .why(
                 "the program does not see these tags: a tagged frame for the server's \
-                    address looks untagged. No VLAN is set up on this interface",
+                 address looks untagged. No VLAN is set up on this interface",
             )
             .mend(
                 turn(case, "rx-vlan-hw-parse")
@@ -169,12 +165,12 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
             "rx-vlan",
             format!(
                 "the NIC takes VLAN tags off frames \
-            (rx-vlan-hw-parse), and there are VLANs: {list}"
+                 (rx-vlan-hw-parse), and there are VLANs: {list}"
             ),
         )
         .why(
             "the program does not see the tags: frames of every VLAN for the server's \
-                address are taken, and answered untagged",
+             address are taken, and answered untagged",
         )
         .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
     )
@@ -225,13 +221,13 @@ fn peer(case: &Case<'_>) -> Option<Finding> {
         Finding::problem("peer-checksum", found)
             .why(format!(
                 "{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames \
-                larger than a slot"
+                 larger than a slot"
             ))
             .mend(
                 Mend::change(&off, &back)
                     .remark(
                         "the peer's kernel then sums and cuts itself: more processor time \
-                        there, nothing is interrupted",
+                         there, nothing is interrupted",
                     )
                     .safe(),
             ),
@@ -264,7 +260,7 @@ fn virtio_checksums(case: &Case<'_>) -> Option<Finding> {
     }
     let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode").why(
         "the host and its other guests may hand over frames with incomplete checksums, which \
-            the server drops",
+         the server drops",
     );
     if !case.feature_is_fixed("rx-checksum") {
         return Some(finding.mend(turn(case, "rx-checksum")));
