@@ -3,7 +3,7 @@
 //! The ledger: a frame that the program redirected was received, or waits in an
 //! RX ring, or is in one of the kernel's counters of drops; a frame that was put
 //! into a TX ring came back through the completion ring, or is still out, or was
-//! invalid. [`XdpStats::each`] gives every term.
+//! invalid. [`QueueStats::each`] gives every term.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +62,21 @@ fields! {
     }
 }
 
+fields! {
+    /// What the queue itself counts.
+    Counts {
+        /// Descriptors taken off the RX ring.
+        received: u64,
+        /// Descriptors put into the TX ring.
+        queued: u64,
+        /// Descriptors that came back through the completion ring.
+        completed: u64,
+        /// Times that the kernel was to send and the interface was down. The
+        /// frames wait.
+        link_down: u64,
+    }
+}
+
 /// What one queue did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
@@ -73,20 +88,14 @@ pub struct QueueStats {
     pub kernel: KernelStats,
     /// How full the rings are.
     pub occupancy: Occupancy,
-    /// Descriptors taken off the RX ring.
-    pub received: u64,
-    /// Descriptors put into the TX ring.
-    pub queued: u64,
-    /// Descriptors that came back through the completion ring.
-    pub completed: u64,
+    /// What it counts itself.
+    pub own: Counts,
 }
 
 impl QueueStats {
     /// Calls `f` with the name and value of each counter.
     pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
-        f("received", self.received);
-        f("queued", self.queued);
-        f("completed", self.completed);
+        self.own.each(&mut f);
         f("in_flight", self.in_flight());
         self.kernel.each(&mut f);
     }
@@ -95,13 +104,14 @@ impl QueueStats {
     /// dropped by the kernel.
     pub fn redirected(&self) -> u64 {
         let waiting = u64::from(self.occupancy.rx);
-        self.received + waiting + self.kernel.rx_dropped + self.kernel.rx_ring_full
+        self.own.received + waiting + self.kernel.rx_dropped + self.kernel.rx_ring_full
     }
 
     /// Frames in the TX ring, in the card, or in the completion ring.
     pub fn in_flight(&self) -> u64 {
-        self.queued
-            .saturating_sub(self.completed)
+        self.own
+            .queued
+            .saturating_sub(self.own.completed)
             .saturating_sub(self.kernel.tx_invalid_descs)
     }
 }
@@ -163,6 +173,7 @@ pub(super) struct Shared {
     received: AtomicU64,
     queued: AtomicU64,
     completed: AtomicU64,
+    link_down: AtomicU64,
 }
 
 /// Where the kernel's counters come from.
@@ -186,6 +197,7 @@ impl Shared {
             received: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            link_down: AtomicU64::new(0),
         }
     }
 
@@ -196,10 +208,11 @@ impl Shared {
         self.completion.store(at.completion, Relaxed);
     }
 
-    pub(super) fn count(&self, received: u64, queued: u64, completed: u64) {
-        self.received.store(received, Relaxed);
-        self.queued.store(queued, Relaxed);
-        self.completed.store(completed, Relaxed);
+    pub(super) fn count(&self, counts: &Counts) {
+        self.received.store(counts.received, Relaxed);
+        self.queued.store(counts.queued, Relaxed);
+        self.completed.store(counts.completed, Relaxed);
+        self.link_down.store(counts.link_down, Relaxed);
     }
 
     /// Notes the last counters; nobody asks the socket after that.
@@ -228,9 +241,12 @@ impl Shared {
                 tx: self.tx.load(Relaxed),
                 completion: self.completion.load(Relaxed),
             },
-            received: self.received.load(Relaxed),
-            queued: self.queued.load(Relaxed),
-            completed: self.completed.load(Relaxed),
+            own: Counts {
+                received: self.received.load(Relaxed),
+                queued: self.queued.load(Relaxed),
+                completed: self.completed.load(Relaxed),
+                link_down: self.link_down.load(Relaxed),
+            },
         }
     }
 
