@@ -43,7 +43,7 @@ use super::bind::{self, Rings};
 use super::error::Place;
 use super::interface::Interface;
 use super::options::{Shape, XdpOptions};
-use super::stats::{Counts, Occupancy, Shared};
+use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
@@ -102,8 +102,6 @@ pub struct XdpQueue {
     check_at: Nanos,
     /// When to let others see how far it is.
     show_at: Nanos,
-    /// Times that the interface was down when there was something to send.
-    link_down: u64,
     /// What the kernel said when the interface was gone.
     gone: Option<i32>,
     /// Where descriptors go through.
@@ -193,7 +191,6 @@ pub(super) fn open(
         retry_at: None,
         check_at: Nanos(0),
         show_at: Nanos(0),
-        link_down: 0,
         gone: None,
         descs: [FrameDesc::default(); BURST_FRAMES],
     };
@@ -390,7 +387,7 @@ impl XdpQueue {
                 Ok(()) => return Ok(()),
                 Err((Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR), _)) => {}
                 Err((Some(libc::ENETDOWN), _)) => {
-                    self.link_down += 1;
+                    self.shared.0.count_link_down();
                     self.retry_at = Some(now + CHECK_INTERVAL);
                     return Ok(());
                 }
@@ -446,12 +443,7 @@ impl XdpQueue {
             tx: self.ring_len - self.rings.tx.nb_free_exact(),
             completion: self.rings.comp.nb_avail_exact(),
         });
-        shared.count(&Counts {
-            received: self.received,
-            queued: self.queued,
-            completed: self.completed,
-            link_down: self.link_down,
-        });
+        shared.count(self.received, self.queued, self.completed);
     }
 }
 

@@ -62,21 +62,6 @@ fields! {
     }
 }
 
-fields! {
-    /// What the queue itself counts.
-    Counts {
-        /// Descriptors taken off the RX ring.
-        received: u64,
-        /// Descriptors put into the TX ring.
-        queued: u64,
-        /// Descriptors that came back through the completion ring.
-        completed: u64,
-        /// Times that the kernel was to send and the interface was down. The
-        /// frames wait.
-        link_down: u64,
-    }
-}
-
 /// What one queue did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
@@ -88,15 +73,25 @@ pub struct QueueStats {
     pub kernel: KernelStats,
     /// How full the rings are.
     pub occupancy: Occupancy,
-    /// What it counts itself.
-    pub own: Counts,
+    /// Descriptors taken off the RX ring.
+    pub received: u64,
+    /// Descriptors put into the TX ring.
+    pub queued: u64,
+    /// Descriptors that came back through the completion ring.
+    pub completed: u64,
+    /// Times that the kernel was to send and the interface was down. The frames
+    /// wait in the TX ring.
+    pub link_down: u64,
 }
 
 impl QueueStats {
     /// Calls `f` with the name and value of each counter.
     pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
-        self.own.each(&mut f);
+        f("received", self.received);
+        f("queued", self.queued);
+        f("completed", self.completed);
         f("in_flight", self.in_flight());
+        f("link_down", self.link_down);
         self.kernel.each(&mut f);
     }
 
@@ -104,14 +99,13 @@ impl QueueStats {
     /// dropped by the kernel.
     pub fn redirected(&self) -> u64 {
         let waiting = u64::from(self.occupancy.rx);
-        self.own.received + waiting + self.kernel.rx_dropped + self.kernel.rx_ring_full
+        self.received + waiting + self.kernel.rx_dropped + self.kernel.rx_ring_full
     }
 
     /// Frames in the TX ring, in the card, or in the completion ring.
     pub fn in_flight(&self) -> u64 {
-        self.own
-            .queued
-            .saturating_sub(self.own.completed)
+        self.queued
+            .saturating_sub(self.completed)
             .saturating_sub(self.kernel.tx_invalid_descs)
     }
 }
@@ -208,11 +202,14 @@ impl Shared {
         self.completion.store(at.completion, Relaxed);
     }
 
-    pub(super) fn count(&self, counts: &Counts) {
-        self.received.store(counts.received, Relaxed);
-        self.queued.store(counts.queued, Relaxed);
-        self.completed.store(counts.completed, Relaxed);
-        self.link_down.store(counts.link_down, Relaxed);
+    pub(super) fn count(&self, received: u64, queued: u64, completed: u64) {
+        self.received.store(received, Relaxed);
+        self.queued.store(queued, Relaxed);
+        self.completed.store(completed, Relaxed);
+    }
+
+    pub(super) fn count_link_down(&self) {
+        self.link_down.fetch_add(1, Relaxed);
     }
 
     /// Notes the last counters; nobody asks the socket after that.
@@ -241,12 +238,10 @@ impl Shared {
                 tx: self.tx.load(Relaxed),
                 completion: self.completion.load(Relaxed),
             },
-            own: Counts {
-                received: self.received.load(Relaxed),
-                queued: self.queued.load(Relaxed),
-                completed: self.completed.load(Relaxed),
-                link_down: self.link_down.load(Relaxed),
-            },
+            received: self.received.load(Relaxed),
+            queued: self.queued.load(Relaxed),
+            completed: self.completed.load(Relaxed),
+            link_down: self.link_down.load(Relaxed),
         }
     }
 

@@ -138,7 +138,7 @@ fn a_full_ring_takes_what_fits_and_the_rest_later() {
         peer.await_frame(&[199; 30]);
         let stats = settled(&mut queue, &monitor, &mut Vec::new());
         assert_eq!(
-            (stats.queues[0].own.queued, stats.queues[0].own.completed),
+            (stats.queues[0].queued, stats.queues[0].completed),
             (200, 200)
         );
     });
@@ -157,7 +157,7 @@ fn a_burst_is_sent_by_one_kick() {
         queue.kick(clock::now()).unwrap();
         assert_eq!(queue.stats().kicks, 1, "nothing new to tell of");
         let stats = settled(&mut queue, &monitor, &mut Vec::new());
-        assert_eq!(stats.queues[0].own.completed, BURST_FRAMES as u64);
+        assert_eq!(stats.queues[0].completed, BURST_FRAMES as u64);
         assert_eq!(queue.next_event(), None);
     });
 }
@@ -287,8 +287,8 @@ fn what_was_under_way_at_the_end_is_told() {
         let stats = monitor.read();
         assert_eq!(stats.unaccounted(), 0, "{stats:?}");
         let last = stats.queues[0];
-        assert_eq!((last.own.received, last.occupancy.rx), (0, 5));
-        assert_eq!((last.own.queued, last.in_flight()), (3, 3));
+        assert_eq!((last.received, last.occupancy.rx), (0, 5));
+        assert_eq!((last.queued, last.in_flight()), (3, 3));
     });
 }
 
@@ -305,7 +305,7 @@ fn frames_and_counters_may_outlive_their_queue() {
         drop(frames);
         // What the kernel had is never handed out again.
         assert!(pool.free() < pool.slots());
-        assert_eq!(monitor.read().queues[0].own.received, 1);
+        assert_eq!(monitor.read().queues[0].received, 1);
         assert_eq!(monitor.read().unaccounted(), 0);
     });
 }
@@ -321,7 +321,7 @@ fn an_interface_may_go_down_and_up_but_not_away() {
         queue.kick(clock::now()).unwrap();
         queue.rx_burst(clock::now(), &mut Vec::new()).unwrap();
         queue.arm();
-        assert_eq!(monitor.read().queues[0].own.link_down, 1);
+        assert_eq!(monitor.read().queues[0].link_down, 1);
         ip("link set wp0 up");
         wait_until("the frame leaves", || {
             queue.rx_burst(clock::now(), &mut Vec::new()).unwrap();
@@ -389,7 +389,7 @@ fn frames_over_the_mtu_are_lost_alone() {
             peer.await_frame(b"short");
             let stats = settled(&mut queue, &monitor, &mut Vec::new());
             assert_eq!(stats.verdicts.redirected(), 1);
-            assert_eq!(stats.queues[0].own.completed, 2);
+            assert_eq!(stats.queues[0].completed, 2);
         }
     });
 }
