@@ -83,6 +83,7 @@ mod verdicts;
 pub(super) mod tests;
 
 pub use error::{FilterError, Holder, Occupant};
+pub(super) use link::occupant;
 pub use link::{AttachMode, Attached, Mode};
 pub use rules::{ADDRS_MAX, Deployment, PORTS_MAX, Rules, RulesFault};
 pub use verdicts::{Counters, Fate, Verdicts};
