@@ -18,12 +18,22 @@
 //! call (`TX_BATCH_SIZE` of net/xdp/xsk.c), and then says `EAGAIN`, as it also does
 //! when the completion ring or the socket's send buffer is full. So a kick goes on
 //! while it gets anywhere, and what is left is tried again after [`RETRY`].
+//!
+//! The fill ring has the same flag, which a driver sets that found the ring empty
+//! or stopped its polling. It is looked at whenever slots were lent, not only
+//! before sleeping: an owner that polls on would else never receive again.
+//!
+//! # Links
+//! An interface that is down takes nothing: what is in the TX ring waits until it
+//! is up again, which is counted and no error. One that is deleted is an error, for
+//! good.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use xsk_rs::{FrameDesc, Umem};
@@ -46,8 +56,12 @@ use crate::trace::{Event, Stage, emit, enabled};
 const RETRY: Duration = Duration::from_millis(1);
 
 /// How often a queue that receives nothing asks whether its interface is still
-/// there.
+/// there, and one that cannot send whether it is up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a busy queue lets others see how far it is. To look at a ring's other
+/// cursor takes a cache line from whoever moves it.
+const SHOW_INTERVAL: Duration = Duration::from_millis(1);
 
 /// One queue of an interface. Dropping it closes its socket; the program leaves
 /// the interface with the last queue.
@@ -65,8 +79,6 @@ pub struct XdpQueue {
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
-    /// The length of a slot, which is a power of two, as its exponent.
-    frame_len_log2: u32,
     pool: FramePool,
     _held: Option<Arc<Held>>,
     info: QueueInfo,
@@ -75,6 +87,8 @@ pub struct XdpQueue {
     is_zero_copy: bool,
     is_busy_polling: bool,
     ring_len: u32,
+    /// Slots are two to the power of this many bytes apart.
+    slot_shift: u32,
     /// Slots to lend for receiving.
     rx_share: u32,
     /// Slots lent for receiving.
@@ -91,6 +105,10 @@ pub struct XdpQueue {
     /// When to call the kernel again, which left frames in the TX ring.
     retry_at: Option<Nanos>,
     check_at: Nanos,
+    /// When to let others see how far it is.
+    show_at: Nanos,
+    /// What the kernel said when the interface was gone.
+    gone: Option<i32>,
     /// Where descriptors go through.
     descs: [FrameDesc; BURST_FRAMES],
 }
@@ -164,7 +182,6 @@ pub(super) fn open(
         sent: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
-        frame_len_log2: shape.frame_len.ilog2(),
         pool: memory.pool,
         _held: None,
         info,
@@ -173,6 +190,7 @@ pub(super) fn open(
         is_zero_copy,
         is_busy_polling: options.busy_poll.is_some(),
         ring_len: shape.ring_len_frames,
+        slot_shift: shape.frame_len.trailing_zeros(),
         rx_share: shape.ring_len_frames.min(shape.frames / 2),
         rx_lent: 0,
         received: 0,
@@ -182,6 +200,8 @@ pub(super) fn open(
         unkicked: Vec::new(),
         retry_at: None,
         check_at: Nanos(0),
+        show_at: Nanos(0),
+        gone: None,
         descs: [FrameDesc::default(); BURST_FRAMES],
     };
     while queue.lend() > 0 {}
@@ -257,8 +277,8 @@ impl XdpQueue {
 
     /// The slot that a descriptor names, and the byte in it.
     fn place(&self, desc: &FrameDesc) -> (usize, usize) {
-        let in_slot = (1 << self.frame_len_log2) - 1;
-        (desc.addr() >> self.frame_len_log2, desc.addr() & in_slot)
+        let in_slot = (1 << self.slot_shift) - 1;
+        (desc.addr() >> self.slot_shift, desc.addr() & in_slot)
     }
 
     /// The frame that a descriptor of the RX ring tells of, unless it makes no
@@ -314,6 +334,16 @@ impl XdpQueue {
         let missing = self.rx_share - self.rx_lent;
         if missing >= (BURST_FRAMES as u32 / 2).min(self.rx_share / 4).max(1) {
             while self.lend() == BURST_FRAMES {}
+            self.wake_receiver();
+        }
+    }
+
+    /// Tells the kernel of lent slots if it asked for that.
+    fn wake_receiver(&mut self) {
+        order_before_flag();
+        if self.rings.fill.needs_wakeup() {
+            // It fails while the interface is down, when nothing comes in.
+            let _ = self.socket().kick_rx();
         }
     }
 
@@ -322,7 +352,8 @@ impl XdpQueue {
     fn look_again(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         if now >= self.check_at {
             self.check_at = now + CHECK_INTERVAL;
-            self.socket().take_error().map_err(|e| self.gone(&e))?;
+            // The kernel tells it once.
+            self.socket().take_error().map_err(|e| self.note_gone(&e))?;
         }
         if !self.is_busy_polling {
             return Ok(0);
@@ -332,9 +363,22 @@ impl XdpQueue {
         Ok(self.receive(now, frames))
     }
 
-    fn gone(&self, error: &io::Error) -> io::Error {
+    /// The error of this call, and of all later ones.
+    fn note_gone(&mut self, error: &io::Error) -> io::Error {
+        let errno = *self
+            .gone
+            .insert(error.raw_os_error().unwrap_or(libc::ENETDOWN));
+        self.say_gone(errno)
+    }
+
+    fn say_gone(&self, errno: i32) -> io::Error {
+        let error = io::Error::from_raw_os_error(errno);
         let text = format!("the interface {} is gone ({error})", self.interface);
         io::Error::new(io::ErrorKind::NotConnected, text)
+    }
+
+    fn check_gone(&self) -> io::Result<()> {
+        self.gone.map_or(Ok(()), |errno| Err(self.say_gone(errno)))
     }
 
     /// Puts a frame into `descs`, and where nobody reaches it.
@@ -370,10 +414,12 @@ impl XdpQueue {
                 // All of it was taken, or the card will.
                 Ok(()) => return Ok(()),
                 Err((Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR), _)) => {}
-                // It is down: frames wait until it is up, as on a card without
-                // a cable.
-                Err((Some(libc::ENETDOWN), _)) => break,
-                Err((_, error)) => return Err(self.gone(&error)),
+                Err((Some(libc::ENETDOWN), _)) => {
+                    self.shared.0.count_link_down();
+                    self.retry_at = Some(now + CHECK_INTERVAL);
+                    return Ok(());
+                }
+                Err((_, error)) => return Err(self.note_gone(&error)),
             }
             self.take_back(now);
             let before = std::mem::replace(&mut left, self.in_tx_ring());
@@ -429,6 +475,21 @@ impl XdpQueue {
     }
 }
 
+/// A ring's position was written before the ring's flag is read. The kernel
+/// does the same the other way round, so one of the two sees the other's; else a
+/// frame could wait for a call that nobody makes.
+fn order_before_flag() {
+    fence(Ordering::SeqCst);
+}
+
+impl Drop for XdpQueue {
+    /// The last counts, before the rings go.
+    fn drop(&mut self) {
+        self.take_back(Nanos(0));
+        self.show();
+    }
+}
+
 impl Queue for XdpQueue {
     fn info(&self) -> &QueueInfo {
         &self.info
@@ -439,17 +500,22 @@ impl Queue for XdpQueue {
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.drive_if_due(now)?;
         let mut taken = self.receive(now, frames);
         if taken == 0 {
             taken = self.look_again(now, frames)?;
         }
         self.lend_again();
-        self.show();
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            self.show();
+        }
         Ok(taken)
     }
 
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.take_back(now);
         let wanted = frames.len().min(BURST_FRAMES);
         let free = self.rings.tx.nb_free(wanted as u32) as usize;
@@ -479,6 +545,7 @@ impl Queue for XdpQueue {
             let event = Event::new(moment(now), Stage::DriverKick, tag.flow).frame(frame_len);
             emit(event.bytes(tag.offset, tag.len as usize));
         }
+        order_before_flag();
         if self.rings.tx.needs_wakeup() {
             self.drive(now)?;
         }
@@ -499,10 +566,7 @@ impl Queue for XdpQueue {
     }
 
     fn arm(&mut self) -> bool {
-        if self.rings.fill.needs_wakeup() {
-            // It fails while the interface is down, when nothing comes in.
-            let _ = self.socket().kick_rx();
-        }
+        self.wake_receiver();
         self.show();
         self.rings.rx.nb_avail(1) > 0
     }

@@ -23,6 +23,8 @@ pub struct Facts {
     pub machine: Machine,
     /// The interface that was asked for.
     pub interface: Option<Interface>,
+    /// The names of all interfaces in the network namespace.
+    pub interfaces: Vec<String>,
     /// The addresses of all interfaces in the network namespace.
     pub addresses: Vec<HostAddress>,
     /// Ports of this host's sockets that wait for connections or datagrams.

@@ -8,48 +8,59 @@
 use std::process::{Command, Stdio};
 
 use super::judge::{Finding, Severity, Step};
-use super::report::shell;
+use super::shell::{printable, shell};
 
 /// What was done.
 pub struct Done {
+    /// The commands that were run, and failed.
+    failed: usize,
+    /// Commands that undo those that went well.
     undo: Vec<String>,
 }
 
 impl Done {
     /// Whether anything changed.
-    pub fn ran_any(&self) -> bool {
+    pub fn changed_any(&self) -> bool {
         !self.undo.is_empty()
     }
 
     /// Prints how to undo what was done, the last first.
     pub fn say_undo(&self) {
-        if self.undo.is_empty() {
-            eprintln!("doctor --fix: nothing here can be mended safely without you");
-            return;
+        match (self.failed, self.undo.is_empty()) {
+            (0, true) => eprintln!("doctor --fix: there is nothing that is safe to mend unasked"),
+            (0, false) => {}
+            (n, _) => eprintln!("doctor --fix: {n} of the commands failed (most need root)"),
         }
-        eprintln!("to undo:");
+        if self.changed_any() {
+            eprintln!("to undo:");
+        }
         for undo in self.undo.iter().rev() {
-            eprintln!("  {undo}");
+            eprintln!("  {}", printable(undo));
         }
     }
 }
 
-/// Runs the safe mends of what is a warning or worse. Each command is printed
-/// before it is run; to standard error, so that JSON stays alone on standard
-/// output.
-pub fn run(findings: &[Finding]) -> Done {
+/// The steps of the safe mends of what is a warning or worse.
+pub fn steps(findings: &[Finding]) -> impl Iterator<Item = &Step> {
     let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
     let safe = bad.flat_map(|f| &f.mends).filter(|mend| mend.is_safe);
-    let steps = safe.flat_map(|mend| &mend.steps);
+    safe.flat_map(|mend| &mend.steps)
+}
+
+/// Runs the safe mends. Each command is printed before it is run; to standard
+/// error, so that JSON stays alone on standard output.
+pub fn run(findings: &[Finding]) -> Done {
+    let outcomes: Vec<_> = steps(findings).map(run_one).collect();
     Done {
-        undo: steps.filter_map(run_one).collect(),
+        failed: outcomes.iter().filter(|undo| undo.is_none()).count(),
+        undo: outcomes.into_iter().flatten().collect(),
     }
 }
 
 /// The command that undoes it, if it went well.
 fn run_one(step: &Step) -> Option<String> {
     let (program, args) = step.command.split_first()?;
-    eprintln!("+ {}", shell(&step.command));
+    eprintln!("+ {}", printable(&shell(&step.command)));
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

@@ -14,6 +14,7 @@ mod fix;
 mod judge;
 mod plan;
 mod report;
+mod shell;
 #[cfg(test)]
 mod tests;
 
@@ -56,12 +57,11 @@ pub struct Options {
 /// Looks, judges, reports, and mends if it is asked to.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let plan = Plan::from(&options.plan);
-    let facts = facts(options)?;
+    let mut facts = facts(options)?;
     let mut findings = judge::judge(&facts, &plan);
-    let mut facts = facts;
     if options.fix {
         let done = fix::run(&findings);
-        if done.ran_any() {
+        if done.changed_any() {
             facts = look(options)?;
             findings = judge::judge(&facts, &plan);
         }

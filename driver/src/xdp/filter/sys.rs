@@ -15,6 +15,8 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
 #[cfg(test)]
+const OBJ_PIN: libc::c_int = 6;
+#[cfg(test)]
 const PROG_TEST_RUN: libc::c_int = 10;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -105,6 +107,15 @@ struct TestRun {
     ctx_size_out: u32,
     ctx_in: u64,
     ctx_out: u64,
+}
+
+#[cfg(test)]
+#[repr(C)]
+#[derive(Default)]
+struct ObjPin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 #[repr(C)]
@@ -330,6 +341,18 @@ pub fn link_create(prog: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result
     unsafe { bpf_fd(LINK_CREATE, &mut attr) }
 }
 
+/// Has a file of a BPF file system keep an object (`BPF_OBJ_PIN`).
+#[cfg(test)]
+pub fn obj_pin(object: BorrowedFd<'_>, path: &std::ffi::CStr) -> io::Result<()> {
+    let mut attr = ObjPin {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: object.as_raw_fd() as u32,
+        ..ObjPin::default()
+    };
+    // SAFETY: the path lives over the call and ends with a zero.
+    unsafe { bpf(OBJ_PIN, &mut attr).map(drop) }
+}
+
 /// Takes a link's program off its interface now, whoever else has the link open
 /// (`BPF_LINK_DETACH`, Linux 5.9).
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
@@ -340,8 +363,8 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(LINK_DETACH, &mut attr).map(drop) }
 }
 
-/// The name of the program `id`. Needs CAP_SYS_ADMIN, or CAP_BPF from Linux 5.8
-/// on.
+/// The name of the program `id`. Needs CAP_SYS_ADMIN, unlike making and loading
+/// programs, which CAP_BPF is enough for.
 pub fn prog_name(id: u32) -> io::Result<String> {
     let fd = fd_by_id(PROG_GET_FD_BY_ID, id)?;
     let mut info = ProgInfo::default();
@@ -351,7 +374,7 @@ pub fn prog_name(id: u32) -> io::Result<String> {
 }
 
 /// The number of the link that holds program `prog_id` at interface `ifindex`,
-/// if it is one of XDP's links.
+/// if it is one of XDP's links. Needs CAP_SYS_ADMIN.
 pub fn xdp_link_of(prog_id: u32, ifindex: u32) -> io::Result<Option<u32>> {
     let mut id = 0;
     while let Some(next) = next_link(id)? {

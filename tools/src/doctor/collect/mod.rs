@@ -28,6 +28,7 @@ use self::ethtool::Ethtool;
 use self::link::Standing;
 use self::netdev::Netdev;
 use super::facts::{Build, Facts, Interface, Master, Unseen};
+use super::shell::printable;
 
 /// Why there are no facts.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +111,15 @@ pub fn collect(interface: Option<&str>) -> Result<Facts, CollectError> {
         },
         machine,
         interface,
+        interfaces: names(&links),
         addresses: addresses.unwrap_or_default(),
         listeners: seen.or_note("the host's sockets", listeners::listeners()),
         unseen: seen.0,
     })
+}
+
+fn names(links: &[Standing]) -> Vec<String> {
+    links.iter().map(|it| it.link.name.clone()).collect()
 }
 
 fn find(links: &[Standing], index: u32) -> Option<&Standing> {
@@ -124,7 +130,7 @@ fn look_at(name: &str, links: &[Standing], seen: &mut Seen) -> Result<Interface,
     let Some(it) = links.iter().find(|it| it.link.name == name) else {
         return Err(CollectError::NoInterface {
             name: name.to_owned(),
-            there: links.iter().map(|it| it.link.name.clone()).collect(),
+            there: names(links).iter().map(|name| printable(name)).collect(),
         });
     };
     let mut interface = Interface {

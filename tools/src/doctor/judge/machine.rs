@@ -6,13 +6,21 @@ use crate::doctor::plan::Plan;
 
 /// Capabilities that `serve --xdp` needs, by their numbers in
 /// include/uapi/linux/capability.h.
-const NEEDED: [(u32, &str, &str); 3] = [
+const NEEDED: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "to attach the program"),
     (13, "CAP_NET_RAW", "to make the sockets"),
     (CAP_BPF, "CAP_BPF", "to load the program"),
+    (
+        CAP_PERFMON,
+        "CAP_PERFMON",
+        "for the kernel's verifier to take it",
+    ),
 ];
+/// What sharing the host's addresses takes, where a port is below 1024.
+const TO_BIND: (u32, &str, &str) = (10, "CAP_NET_BIND_SERVICE", "to reserve ports below 1024");
 const CAP_BPF: u32 = 39;
-/// It may do what CAP_BPF and CAP_NET_ADMIN may for bpf(2).
+const CAP_PERFMON: u32 = 38;
+/// Whoever has it may do what CAP_BPF and CAP_PERFMON are for.
 const CAP_SYS_ADMIN: u32 = 21;
 /// It lifts the limit of locked memory.
 const CAP_IPC_LOCK: u32 = 14;
@@ -28,9 +36,9 @@ pub fn judge(facts: &Facts, plan: &Plan, memory: u64) -> Vec<Finding> {
     findings.extend(btf(machine));
     findings.extend(jit(machine));
     findings.extend(unprivileged_bpf(machine));
-    findings.extend(capabilities(&machine.process));
+    findings.extend(capabilities(&machine.process, plan));
     findings.extend(user_namespace(&machine.process));
-    findings.extend(container(machine));
+    findings.extend(container(machine, plan));
     findings.extend(memlock(machine, memory));
     findings.extend(huge_pages(machine, plan, memory));
     findings.push(Finding::ok(
@@ -48,7 +56,7 @@ fn build(facts: &Facts) -> Finding {
     Finding::problem("build", format!("wirepath {version}, built without AF_XDP"))
         .why(
             "`serve --xdp` is not in this build: its C library needs clang and headers, so it is \
-            not in the default one",
+             not in the default one",
         )
         .mend(Mend::advice(
             "in wirepath's source: make deps && cargo install --path tools --features xdp",
@@ -76,13 +84,13 @@ fn kernel(machine: &Machine) -> Option<Finding> {
         old if old < OLDEST => Finding::problem("kernel", found)
             .why(
                 "before Linux 5.9 a program cannot be attached so that it goes when the process \
-                dies",
+                 dies",
             )
             .mend(upgrade),
         old if old < GOOD => Finding::warning("kernel", found)
             .why(
                 "before Linux 5.11 AF_XDP cannot prefer busy polling, and maps count as locked \
-                memory",
+                 memory",
             )
             .mend(upgrade),
         _ => Finding::ok("kernel", found),
@@ -101,7 +109,7 @@ fn socket(machine: &Machine) -> Option<Finding> {
             Finding::problem("af-xdp", "this process may not make AF_XDP sockets")
                 .why(
                     "socket(AF_XDP) wants CAP_NET_RAW in the network namespace, and no filter of \
-                system calls against it",
+                     system calls against it",
                 )
                 .mend(rights())
         }
@@ -112,7 +120,7 @@ fn socket(machine: &Machine) -> Option<Finding> {
 fn rights() -> Mend {
     Mend::advice(
         "run it as root (it drops what it does not need), or from the systemd unit in \
-         docs/af-xdp.md, which gives a plain user the three capabilities",
+         docs/af-xdp.md, which gives a plain user the capabilities",
     )
 }
 
@@ -136,7 +144,7 @@ fn jit(machine: &Machine) -> Option<Finding> {
         )
         .why(
             "the program runs for each frame of the interface, the kernel's too: \
-                interpreted, it takes several times as long",
+             interpreted, it takes several times as long",
         )
         .mend(
             Mend::change(
@@ -179,18 +187,19 @@ fn has(process: &Process, capability: u32) -> bool {
 }
 
 /// The capabilities that it needs and lacks.
-fn missing(process: &Process) -> Vec<(u32, &'static str, &'static str)> {
+fn missing(process: &Process, plan: &Plan) -> Vec<(u32, &'static str, &'static str)> {
     let lacks = |number: u32| {
-        let by_admin = number == CAP_BPF && has(process, CAP_SYS_ADMIN);
+        let by_admin = matches!(number, CAP_BPF | CAP_PERFMON) && has(process, CAP_SYS_ADMIN);
         !has(process, number) && !by_admin
     };
-    let needed = NEEDED.into_iter();
+    let binds_low = plan.share_host && plan.ports.iter().any(|port| *port < 1024);
+    let needed = NEEDED.into_iter().chain(binds_low.then_some(TO_BIND));
     needed.filter(|(number, ..)| lacks(*number)).collect()
 }
 
-fn capabilities(process: &Process) -> Option<Finding> {
+fn capabilities(process: &Process, plan: &Plan) -> Option<Finding> {
     process.capabilities?;
-    let missing = missing(process);
+    let missing = missing(process, plan);
     if missing.is_empty() {
         let names = NEEDED.map(|(_, name, _)| name).join(", ");
         return Some(Finding::ok(
@@ -221,16 +230,16 @@ fn user_namespace(process: &Process) -> Option<Finding> {
         )
         .why(
             "bpf(2) asks for capabilities in the machine's first user namespace: root of another \
-            one cannot load the program",
+             one cannot load the program",
         )
         .mend(Mend::advice(
             "run it outside (a rootless container cannot run it), or in a container that keeps \
-             the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF`",
+             the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF,PERFMON`",
         )),
     )
 }
 
-fn container(machine: &Machine) -> Option<Finding> {
+fn container(machine: &Machine, plan: &Plan) -> Option<Finding> {
     let process = &machine.process;
     let kind = process.container.as_deref();
     let filtered = process.is_filtered == Some(true);
@@ -240,7 +249,7 @@ fn container(machine: &Machine) -> Option<Finding> {
         (Some(kind), false) => format!("in a container ({kind})"),
         (None, true) => "under a filter of system calls (seccomp)".into(),
     };
-    if machine.socket == Some(SocketTrial::Works) && missing(process).is_empty() {
+    if machine.socket == Some(SocketTrial::Works) && missing(process, plan).is_empty() {
         let found = format!("{found}, which leaves this process what it needs");
         return Some(Finding::ok("container", found));
     }
@@ -249,9 +258,9 @@ fn container(machine: &Machine) -> Option<Finding> {
             be done: bpf(2) and socket(AF_XDP) must be allowed, and the NIC must be inside or the \
             network the host's")
         .mend(Mend::advice(
-            "if bpf(2) is refused in spite of the capabilities: Docker's and Podman's default \
-             profiles allow it with `--cap-add BPF`; then also `--cap-add NET_ADMIN --cap-add \
-             NET_RAW --network host --ulimit memlock=-1`",
+            "with Docker or Podman: `--cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add \
+             NET_RAW --network host --ulimit memlock=-1`; their default seccomp profiles allow \
+             bpf(2) to those with CAP_BPF",
         )))
 }
 

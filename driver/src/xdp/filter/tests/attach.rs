@@ -128,6 +128,45 @@ fn a_program_that_nobody_holds_is_told_from_one_of_a_link() {
     });
 }
 
+#[test]
+fn a_pinned_link_goes_with_its_pin() {
+    in_namespace("a_pinned_link_goes_with_its_pin", || {
+        let index = veth();
+        bpf_file_system();
+        let first = filter();
+        let flags = Mode::Driver.flags();
+        let link = sys::link_create(first.prog.as_fd(), index, flags).unwrap();
+        sys::obj_pin(link.as_fd(), c"/sys/fs/bpf/wpf_link").unwrap();
+        drop(link);
+        // Other tests of this process look at all links, and so do what they
+        // start, for a moment each.
+        wait_until("the pin alone keeps the link", || {
+            let busy = busy(filter().attach(index, AttachMode::Auto));
+            let Holder::Link { id, processes } = &busy.holder else {
+                panic!("{busy}");
+            };
+            let mend = format!("sudo bpftool link detach id {id}");
+            assert!(!processes.is_empty() || busy.to_string().contains(&mend));
+            processes.is_empty()
+        });
+        std::fs::remove_file("/sys/fs/bpf/wpf_link").unwrap();
+        filter().attach(index, AttachMode::Driver).unwrap();
+    });
+}
+
+/// A BPF file system that this thread alone sees.
+fn bpf_file_system() {
+    // SAFETY: only the mounts of this thread change.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+    for args in [
+        ["--make-rprivate", "/"].as_slice(),
+        ["-t", "bpf", "bpf", "/sys/fs/bpf"].as_slice(),
+    ] {
+        let done = Command::new("mount").args(args).status().unwrap();
+        assert!(done.success(), "mount {args:?}");
+    }
+}
+
 #[track_caller]
 fn busy(result: Result<Attached, FilterError>) -> Occupant {
     match result {

@@ -8,23 +8,32 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, socket, sockopt, xdp::XdpUmemReg};
 
-use crate::xdp::filter::Filter;
+use crate::xdp::filter::{Filter, sys};
 
-/// Whether the test may use BPF; says loudly why not.
+/// Whether the test may do what it is to do; says loudly why not.
+///
+/// # Panics
+/// Instead of returning false, with `WIREPATH_REQUIRE_LAB=1` set.
 pub fn may(test: &str) -> bool {
-    if rustix::process::geteuid().is_root() {
+    let Err(reason) = set_up() else {
         return true;
-    }
+    };
     assert!(
         std::env::var_os("WIREPATH_REQUIRE_LAB").is_none_or(|v| v != "1"),
-        "WIREPATH_REQUIRE_LAB=1, and {test} needs root"
+        "WIREPATH_REQUIRE_LAB=1, and {test} cannot run: {reason}"
     );
     // Past the test harness, which keeps what a passing test prints to itself.
-    let _ = writeln!(
-        std::io::stderr(),
-        "SKIPPED {test}: BPF needs root (try `sudo make test`)"
-    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
     false
+}
+
+fn set_up() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("BPF and network namespaces need root (try `sudo make test`)".into());
+    }
+    sys::map_create(sys::MAP_TYPE_ARRAY, 4, 1, 0, "wp_lab")
+        .map(drop)
+        .map_err(|e| format!("bpf(2) is not to be had here: {e}"))
 }
 
 /// Runs `body` on a thread in a network namespace of its own, which ends with
@@ -33,17 +42,12 @@ pub fn in_namespace(test: &str, body: impl FnOnce() + Send) {
     if !may(test) {
         return;
     }
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // SAFETY: only the network namespace of this thread changes.
-                let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
-                body();
-            })
-            .join()
+    on_a_thread(|| {
+        // SAFETY: only the network namespace of this thread changes.
+        let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+        body();
     });
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 /// Runs `ip ARGS` in the namespace of the thread.
@@ -115,16 +119,34 @@ pub fn with_socket(filter: &Filter) -> OwnedFd {
 /// Runs `body` on a thread that has lost every privilege.
 pub fn as_nobody<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     const NOBODY: libc::c_long = 65534;
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // SAFETY: the call itself, unlike libc's function, changes this
-                // thread alone.
-                let left = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
-                body()
-            })
-            .join()
-    });
+    on_a_thread(|| {
+        // SAFETY: the call itself, unlike libc's function, changes this thread
+        // alone.
+        let left = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+        body()
+    })
+}
+
+/// Runs `body` on a thread that has these capabilities alone, by number.
+pub fn with_capabilities<T: Send>(numbers: &[u32], body: impl FnOnce() -> T + Send) -> T {
+    // `_LINUX_CAPABILITY_VERSION_3`, of the calling thread.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let set: u64 = numbers.iter().map(|number| 1 << number).sum();
+    let [low, high] = [set as u32, (set >> 32) as u32];
+    // Effective, permitted, inheritable: of the low numbers, then the high.
+    let data = [low, low, 0, high, high, 0];
+    on_a_thread(|| {
+        // SAFETY: capset(2) reads both arrays, which are as long as version 3
+        // says, and changes this thread alone.
+        let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const data) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        body()
+    })
+}
+
+/// Runs `body` on a thread of its own. A panic goes on in the caller.
+fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let result = std::thread::scope(|scope| scope.spawn(body).join());
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -8,6 +8,7 @@ mod load;
 mod model;
 mod shapes;
 mod table;
+mod wire;
 
 use std::os::fd::{AsFd, OwnedFd};
 

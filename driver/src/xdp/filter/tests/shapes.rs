@@ -113,6 +113,11 @@ fn rules_and_queues_that_cannot_be_are_refused() {
     }
     let none = Filter::load(&Rules::own([]), 1).unwrap_err();
     assert!(matches!(none, FilterError::Rules(_)), "{none}");
+    let no_queue = Filter::load(&Rules::own(v4s(1)), 0).unwrap_err();
+    assert!(
+        matches!(no_queue, FilterError::NoQueue { .. }),
+        "{no_queue}"
+    );
     let filter = Filter::load(&Rules::own(v4s(1)), 2).unwrap();
     let beyond = filter.clear_socket(2).unwrap_err();
     assert!(matches!(beyond, FilterError::NoQueue { .. }), "{beyond}");
