@@ -121,7 +121,7 @@ pub struct Occupant {
     pub interface: String,
     /// The program's number (`bpftool prog show id`).
     pub id: u32,
-    /// Its name, where it has one and we may ask.
+    /// Its name, where it has one and we may ask (CAP_SYS_ADMIN).
     pub name: Option<String>,
     /// Where it runs.
     pub mode: Mode,
@@ -142,7 +142,7 @@ pub enum Holder {
     /// Nobody: it was put there by netlink and stays until somebody takes it
     /// away.
     Netlink,
-    /// The kernel does not tell us.
+    /// The kernel tells only those who have CAP_SYS_ADMIN.
     Unknown,
 }
 
@@ -201,7 +201,7 @@ impl fmt::Display for Holder {
                 }
             }
             Holder::Netlink => f.write_str("put there by netlink, so that no process holds it"),
-            Holder::Unknown => f.write_str("holder unknown"),
+            Holder::Unknown => f.write_str("holder unknown (root is told more)"),
         }
     }
 }
