@@ -70,7 +70,7 @@ pub enum XdpError {
     },
     /// This process may not make an AF_XDP socket, or not bind it.
     #[error(
-        "cannot {step}: not permitted; run as root, or with CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF ('sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep FILE', or AmbientCapabilities= in the unit)"
+        "cannot {step}: not permitted; run as root, or with CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON ('sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep FILE', or AmbientCapabilities= in the unit)"
     )]
     Permission {
         /// What was being done.

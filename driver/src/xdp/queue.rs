@@ -49,7 +49,7 @@ use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
-use crate::frame::{Frame, FramePool, SegmentTag, Spares};
+use crate::frame::{Frame, FramePool, SegmentTag, Spares, prefetch};
 use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
 use crate::trace::{Event, Stage, emit, enabled};
 
@@ -72,10 +72,17 @@ pub struct XdpQueue {
     shared: Closing,
     rings: Rings,
     lent: Lent,
+    /// Frames that were received and read, to be lent again.
     spares: Spares,
+    /// Frames that were sent, to be sent again. At most half of the slots are
+    /// lent for receiving, so the frames kept here, in `spares` and by the stack,
+    /// an eighth at most each, leave some in the pool.
+    sent: Spares,
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
+    /// The length of a slot, which is a power of two, as its exponent.
+    frame_len_log2: u32,
     pool: FramePool,
     _held: Option<Arc<Held>>,
     info: QueueInfo,
@@ -84,8 +91,6 @@ pub struct XdpQueue {
     is_zero_copy: bool,
     is_busy_polling: bool,
     ring_len: u32,
-    /// Slots are two to the power of this many bytes apart.
-    slot_shift: u32,
     /// Slots to lend for receiving.
     rx_share: u32,
     /// Slots lent for receiving.
@@ -122,6 +127,10 @@ impl Lent {
 
     fn take(&mut self, slot: usize) -> Option<Frame> {
         self.0.get_mut(slot)?.take()
+    }
+
+    fn prefetch(&self, slot: usize) {
+        self.0.get(slot).into_iter().for_each(prefetch);
     }
 }
 
@@ -173,8 +182,10 @@ pub(super) fn open(
         rings,
         lent: Lent((0..shape.frames).map(|_| None).collect()),
         spares: Spares::new(&memory.pool),
+        sent: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
+        frame_len_log2: shape.frame_len.ilog2(),
         pool: memory.pool,
         _held: None,
         info,
@@ -183,7 +194,6 @@ pub(super) fn open(
         is_zero_copy,
         is_busy_polling: options.busy_poll.is_some(),
         ring_len: shape.ring_len_frames,
-        slot_shift: shape.frame_len.trailing_zeros(),
         rx_share: shape.ring_len_frames.min(shape.frames / 2),
         rx_lent: 0,
         received: 0,
@@ -243,6 +253,7 @@ impl XdpQueue {
         if count == 0 {
             return 0;
         }
+        self.prefetch(count);
         let at = moment(now);
         let before = frames.len();
         for place in 0..count {
@@ -257,11 +268,26 @@ impl XdpQueue {
         frames.len() - before
     }
 
+    /// Slots come round in the order of the fill ring, so what is known of them
+    /// has long left the cache: has it fetched for the first of `descs`.
+    fn prefetch(&self, count: usize) {
+        for desc in &self.descs[..count] {
+            let (slot, _) = self.place(desc);
+            self.lent.prefetch(slot);
+            self.slots.get(slot).into_iter().for_each(prefetch);
+        }
+    }
+
+    /// The slot that a descriptor names, and the byte in it.
+    fn place(&self, desc: &FrameDesc) -> (usize, usize) {
+        let in_slot = (1 << self.frame_len_log2) - 1;
+        (desc.addr() >> self.frame_len_log2, desc.addr() & in_slot)
+    }
+
     /// The frame that a descriptor of the RX ring tells of, unless it makes no
     /// sense.
     fn received_frame(&mut self, desc: &FrameDesc) -> Option<Frame> {
-        let slot = desc.addr() >> self.slot_shift;
-        let at = desc.addr() - (slot << self.slot_shift);
+        let (slot, at) = self.place(desc);
         let mut frame = self.lent.take(slot)?;
         self.rx_lent -= 1;
         self.received += 1;
@@ -273,6 +299,7 @@ impl XdpQueue {
             Some(start) if len >= ETHERNET_HEADER && start + len <= frame.capacity() => {
                 frame.reset();
                 frame.set_bounds(start, len);
+                frame.prefetch();
                 Some(frame)
             }
             _ => {
@@ -289,7 +316,8 @@ impl XdpQueue {
         self.spares.stock(wanted);
         let mut count = 0;
         while count < wanted {
-            let Some(frame) = self.spares.take().or_else(|| self.pool.take_rx()) else {
+            let at_hand = self.spares.take().or_else(|| self.sent.take());
+            let Some(frame) = at_hand.or_else(|| self.pool.take_rx()) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
@@ -471,10 +499,10 @@ impl XdpQueue {
             // uses.
             let count = unsafe { self.rings.comp.consume(&mut self.descs) };
             for place in 0..count {
-                let slot = self.descs[place].addr() >> self.slot_shift;
+                let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
                     trace(moment(now), Stage::NicDone, &frame);
-                    self.spares.put(frame);
+                    self.sent.put(frame);
                 }
             }
             taken += count;
@@ -576,6 +604,11 @@ impl Queue for XdpQueue {
 
     fn reclaim(&mut self, now: Nanos) -> usize {
         self.take_back(now)
+    }
+
+    fn exchange(&mut self, read: &mut Vec<Frame>) {
+        self.give_back(read.drain(..));
+        read.extend(std::iter::from_fn(|| self.sent.take()));
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
