@@ -313,11 +313,10 @@ impl XdpQueue {
     /// Lends the kernel up to a burst of slots to receive into; returns how many.
     fn lend(&mut self) -> usize {
         let wanted = (self.rx_share - self.rx_lent).min(BURST_FRAMES as u32) as usize;
-        self.spares.stock(wanted);
         let mut count = 0;
         while count < wanted {
             let at_hand = self.spares.take().or_else(|| self.sent.take());
-            let Some(frame) = at_hand.or_else(|| self.pool.take_rx()) else {
+            let Some(frame) = at_hand.or_else(|| self.restock(wanted - count)) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
@@ -331,6 +330,12 @@ impl XdpQueue {
         assert_eq!(taken, count, "the fill ring has room for all that is lent");
         self.rx_lent += taken as u32;
         taken
+    }
+
+    /// A frame off the pool, with the others that are wanted at hand.
+    fn restock(&mut self, wanted: usize) -> Option<Frame> {
+        self.spares.stock(wanted);
+        self.spares.take()
     }
 
     /// Lends what came back, a good part of a burst at a time.
