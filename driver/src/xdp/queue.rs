@@ -6,7 +6,9 @@
 //! waits in [`Lent`] at the slot's number: lent for receiving from the time its
 //! descriptor is put into the fill ring until it comes out of the RX ring, and
 //! for sending from the TX ring until the completion ring. Nobody can reach a
-//! lent frame, so the kernel alone touches its bytes.
+//! lent frame, so the kernel alone touches its bytes. Only frames of the queue's own
+//! pool are lent: a frame of another is copied into one of it to be sent, for its
+//! slot's number means another slot here.
 //!
 //! The fill ring and the RX ring have the same length, and no more slots are lent
 //! for receiving than that, so the RX ring is never full: what cannot be received
@@ -117,7 +119,8 @@ struct Lent(Box<[Option<Frame>]>);
 impl Lent {
     fn put(&mut self, frame: Frame) {
         let slot = frame.slot() as usize;
-        self.0[slot] = Some(frame);
+        let before = self.0[slot].replace(frame);
+        assert!(before.is_none(), "a slot has one frame");
     }
 
     fn take(&mut self, slot: usize) -> Option<Frame> {
@@ -310,7 +313,7 @@ impl XdpQueue {
         let mut count = 0;
         while count < wanted {
             let at_hand = self.spares.take().or_else(|| self.sent.take());
-            let Some(frame) = at_hand.or_else(|| self.pool.take_rx()) else {
+            let Some(frame) = at_hand.or_else(|| self.restock(wanted - count)) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
@@ -324,6 +327,12 @@ impl XdpQueue {
         assert_eq!(taken, count, "the fill ring has room for all that is lent");
         self.rx_lent += taken as u32;
         taken
+    }
+
+    /// A frame off the pool, with the others that are wanted at hand.
+    fn restock(&mut self, wanted: usize) -> Option<Frame> {
+        self.spares.stock(wanted);
+        self.spares.take()
     }
 
     /// Lends what came back, a good part of a burst at a time.
@@ -378,7 +387,56 @@ impl XdpQueue {
         self.gone.map_or(Ok(()), |errno| Err(self.say_gone(errno)))
     }
 
-    /// Puts a frame into `descs`, and where nobody reaches it.
+    /// The frame to send for `frame`: itself, or a copy of one of another pool,
+    /// whose slot is none of ours. None, and counted, where no card could send it;
+    /// itself as an error where there is no slot for a copy now.
+    fn own(&mut self, frame: Frame) -> Result<Option<Frame>, Frame> {
+        if !(ETHERNET_HEADER..=self.pool.slot_len()).contains(&frame.len()) {
+            self.stats.tx_errors += 1;
+            return Ok(None);
+        }
+        if frame.is_of(&self.pool) {
+            return Ok(Some(frame));
+        }
+        let Some(mut copy) = self.spares.take().or_else(|| self.pool.take_tx()) else {
+            return Err(frame);
+        };
+        copy.set_bounds(0, frame.len());
+        copy.copy_from_slice(&frame);
+        copy.meta = frame.meta;
+        Ok(Some(copy))
+    }
+
+    /// Moves frames to `descs` until there are `room`; returns how many there are,
+    /// and how many frames were taken for that.
+    fn prepare_all(
+        &mut self,
+        now: Nanos,
+        room: usize,
+        frames: &mut VecDeque<Frame>,
+    ) -> (usize, usize) {
+        let (mut count, mut taken) = (0, 0);
+        while count < room && taken < BURST_FRAMES {
+            let Some(frame) = frames.pop_front() else {
+                break;
+            };
+            match self.own(frame) {
+                Ok(Some(frame)) => {
+                    self.prepare(now, count, frame);
+                    count += 1;
+                }
+                Ok(None) => {}
+                Err(frame) => {
+                    frames.push_front(frame);
+                    break;
+                }
+            }
+            taken += 1;
+        }
+        (count, taken)
+    }
+
+    /// Puts a frame of ours into `descs`, and where nobody reaches it.
     fn prepare(&mut self, now: Nanos, place: usize, mut frame: Frame) {
         frame.move_to_start();
         let len = frame.len();
@@ -516,21 +574,18 @@ impl Queue for XdpQueue {
         self.take_back(now);
         let wanted = frames.len().min(BURST_FRAMES);
         let free = self.rings.tx.nb_free(wanted as u32) as usize;
-        let count = wanted.min(free);
-        self.stats.tx_ring_full += u64::from(count < wanted);
-        for (place, frame) in frames.drain(..count).enumerate() {
-            self.prepare(now, place, frame);
-        }
+        let (count, taken) = self.prepare_all(now, wanted.min(free), frames);
+        self.stats.tx_ring_full += u64::from(taken < wanted);
         // SAFETY: the descriptors are of this socket's UMEM, and their frames
         // have just been put where nobody reaches them.
-        let taken = unsafe { self.rings.tx.produce(&self.descs[..count]) };
+        let queued = unsafe { self.rings.tx.produce(&self.descs[..count]) };
         assert_eq!(
-            taken, count,
+            queued, count,
             "a ring of which we are the producer does not fill by itself"
         );
         self.queued += count as u64;
         self.is_unkicked |= count > 0;
-        Ok(count)
+        Ok(taken)
     }
 
     fn kick(&mut self, now: Nanos) -> io::Result<()> {

@@ -14,7 +14,7 @@ use wirepath_driver::xdp::{
     AttachMode, BindMode, FilterError, Mode, Monitor, Rules, Xdp, XdpError, XdpOptions, XdpQueue,
     XdpStats,
 };
-use wirepath_driver::{BURST_FRAMES, Frame, Queue, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Queue, clock};
 
 mod veth;
 
@@ -142,6 +142,30 @@ fn a_full_ring_takes_what_fits_and_the_rest_later() {
             (200, 200)
         );
     });
+}
+
+#[test]
+fn frames_of_another_pool_are_copied_and_what_is_no_frame_is_counted() {
+    on_a_veth(
+        "frames_of_another_pool_are_copied_and_what_is_no_frame_is_counted",
+        || {
+            let (mut queue, monitor) = open(&options());
+            let other = FramePool::new(8, 4096, 0).unwrap();
+            let foreign = filled(&other, &datagram(b"foreign"));
+            let too_long = filled(&other, &[0; 1793]);
+            let too_short = filled(queue.pool(), &[0; 13]);
+            let peer = Peer::new();
+            send(&mut queue, [too_short, too_long, foreign].into());
+            peer.await_frame(b"foreign");
+            assert_eq!(other.free(), 8, "its own pool has it back");
+            let stats = queue.stats();
+            assert_eq!((stats.tx_frames, stats.tx_errors), (1, 2));
+            queue.give_back(other.take_tx());
+            assert_eq!(other.free(), 8);
+            let last = settled(&mut queue, &monitor, &mut Vec::new());
+            assert_eq!(last.queues[0].completed, 1);
+        },
+    );
 }
 
 #[test]
