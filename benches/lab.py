@@ -137,11 +137,18 @@ class Namespace:
         self.name = f"wpbench-{os.getpid()}-{Namespace.made}"
         Namespace.made += 1
         run("ip", "netns", "add", self.name)
+        try:
+            self._set_up()
+        except Failure:
+            self.__exit__()
+            raise
+        return self
+
+    def _set_up(self):
         self.ip("link set lo up")
         # Whatever this machine's is, which may pace what it sends. Without loss
         # it is as Linux's own choice, which a namespace may not always ask for.
         run(*self.command("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"))
-        return self
 
     def __exit__(self, *_):
         subprocess.run(["ip", "netns", "del", self.name], check=False)

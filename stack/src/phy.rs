@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     /// smoltcp had a packet and was refused room for it.
     pub(crate) refused: bool,
     pool: FramePool,
-    /// Received frames that were read.
+    /// Frames that were read or sent.
     pub(crate) spares: Spares,
     mac: MacAddr,
     caps: DeviceCapabilities,

@@ -18,12 +18,22 @@
 //! call (`TX_BATCH_SIZE` of net/xdp/xsk.c), and then says `EAGAIN`, as it also does
 //! when the completion ring or the socket's send buffer is full. So a kick goes on
 //! while it gets anywhere, and what is left is tried again after [`RETRY`].
+//!
+//! The fill ring has the same flag, which a driver sets that found the ring empty
+//! or stopped its polling. It is looked at whenever slots were lent, not only
+//! before sleeping: an owner that polls on would else never receive again.
+//!
+//! # Links
+//! An interface that is down takes nothing: what is in the TX ring waits until it
+//! is up again, which is counted and no error. One that is deleted is an error, for
+//! good.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use xsk_rs::{FrameDesc, Umem};
@@ -37,7 +47,7 @@ use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
-use crate::frame::{Frame, FramePool, SegmentTag, Spares};
+use crate::frame::{Frame, FramePool, SegmentTag, Spares, prefetch};
 use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
 use crate::trace::{Event, Stage, emit, enabled};
 
@@ -46,8 +56,12 @@ use crate::trace::{Event, Stage, emit, enabled};
 const RETRY: Duration = Duration::from_millis(1);
 
 /// How often a queue that receives nothing asks whether its interface is still
-/// there.
+/// there, and one that cannot send whether it is up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a busy queue lets others see how far it is. To look at a ring's other
+/// cursor takes a cache line from whoever moves it.
+const SHOW_INTERVAL: Duration = Duration::from_millis(1);
 
 /// One queue of an interface. Dropping it closes its socket; the program leaves
 /// the interface with the last queue.
@@ -56,10 +70,17 @@ pub struct XdpQueue {
     shared: Closing,
     rings: Rings,
     lent: Lent,
+    /// Frames that were received and read, to be lent again.
     spares: Spares,
+    /// Frames that were sent, to be sent again. At most half of the slots are
+    /// lent for receiving, so the frames kept here, in `spares` and by the stack,
+    /// an eighth at most each, leave some in the pool.
+    sent: Spares,
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
+    /// The length of a slot, which is a power of two, as its exponent.
+    frame_len_log2: u32,
     pool: FramePool,
     _held: Option<Arc<Held>>,
     info: QueueInfo,
@@ -84,6 +105,10 @@ pub struct XdpQueue {
     /// When to call the kernel again, which left frames in the TX ring.
     retry_at: Option<Nanos>,
     check_at: Nanos,
+    /// When to let others see how far it is.
+    show_at: Nanos,
+    /// What the kernel said when the interface was gone.
+    gone: Option<i32>,
     /// Where descriptors go through.
     descs: [FrameDesc; BURST_FRAMES],
 }
@@ -99,6 +124,10 @@ impl Lent {
 
     fn take(&mut self, slot: usize) -> Option<Frame> {
         self.0.get_mut(slot)?.take()
+    }
+
+    fn prefetch(&self, slot: usize) {
+        self.0.get(slot).into_iter().for_each(prefetch);
     }
 }
 
@@ -150,8 +179,10 @@ pub(super) fn open(
         rings,
         lent: Lent((0..shape.frames).map(|_| None).collect()),
         spares: Spares::new(&memory.pool),
+        sent: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
+        frame_len_log2: shape.frame_len.ilog2(),
         pool: memory.pool,
         _held: None,
         info,
@@ -169,6 +200,8 @@ pub(super) fn open(
         unkicked: Vec::new(),
         retry_at: None,
         check_at: Nanos(0),
+        show_at: Nanos(0),
+        gone: None,
         descs: [FrameDesc::default(); BURST_FRAMES],
     };
     while queue.lend() > 0 {}
@@ -217,6 +250,7 @@ impl XdpQueue {
         if count == 0 {
             return 0;
         }
+        self.prefetch(count);
         let at = moment(now);
         let before = frames.len();
         for place in 0..count {
@@ -231,11 +265,26 @@ impl XdpQueue {
         frames.len() - before
     }
 
+    /// Slots come round in the order of the fill ring, so what is known of them
+    /// has long left the cache: has it fetched for the first of `descs`.
+    fn prefetch(&self, count: usize) {
+        for desc in &self.descs[..count] {
+            let (slot, _) = self.place(desc);
+            self.lent.prefetch(slot);
+            self.slots.get(slot).into_iter().for_each(prefetch);
+        }
+    }
+
+    /// The slot that a descriptor names, and the byte in it.
+    fn place(&self, desc: &FrameDesc) -> (usize, usize) {
+        let in_slot = (1 << self.frame_len_log2) - 1;
+        (desc.addr() >> self.frame_len_log2, desc.addr() & in_slot)
+    }
+
     /// The frame that a descriptor of the RX ring tells of, unless it makes no
     /// sense.
     fn received_frame(&mut self, desc: &FrameDesc) -> Option<Frame> {
-        let stride = self.pool.slot_len() + super::umem::HEADROOM as usize;
-        let (slot, at) = (desc.addr() / stride, desc.addr() % stride);
+        let (slot, at) = self.place(desc);
         let mut frame = self.lent.take(slot)?;
         self.rx_lent -= 1;
         self.received += 1;
@@ -247,6 +296,7 @@ impl XdpQueue {
             Some(start) if len >= ETHERNET_HEADER && start + len <= frame.capacity() => {
                 frame.reset();
                 frame.set_bounds(start, len);
+                frame.prefetch();
                 Some(frame)
             }
             _ => {
@@ -262,7 +312,8 @@ impl XdpQueue {
         let wanted = (self.rx_share - self.rx_lent).min(BURST_FRAMES as u32) as usize;
         let mut count = 0;
         while count < wanted {
-            let Some(frame) = self.spares.take().or_else(|| self.pool.take_rx()) else {
+            let at_hand = self.spares.take().or_else(|| self.sent.take());
+            let Some(frame) = at_hand.or_else(|| self.pool.take_rx()) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
@@ -283,6 +334,16 @@ impl XdpQueue {
         let missing = self.rx_share - self.rx_lent;
         if missing >= (BURST_FRAMES as u32 / 2).min(self.rx_share / 4).max(1) {
             while self.lend() == BURST_FRAMES {}
+            self.wake_receiver();
+        }
+    }
+
+    /// Tells the kernel of lent slots if it asked for that.
+    fn wake_receiver(&mut self) {
+        order_before_flag();
+        if self.rings.fill.needs_wakeup() {
+            // It fails while the interface is down, when nothing comes in.
+            let _ = self.socket().kick_rx();
         }
     }
 
@@ -291,7 +352,8 @@ impl XdpQueue {
     fn look_again(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         if now >= self.check_at {
             self.check_at = now + CHECK_INTERVAL;
-            self.socket().take_error().map_err(|e| self.gone(&e))?;
+            // The kernel tells it once.
+            self.socket().take_error().map_err(|e| self.note_gone(&e))?;
         }
         if !self.is_busy_polling {
             return Ok(0);
@@ -301,9 +363,22 @@ impl XdpQueue {
         Ok(self.receive(now, frames))
     }
 
-    fn gone(&self, error: &io::Error) -> io::Error {
+    /// The error of this call, and of all later ones.
+    fn note_gone(&mut self, error: &io::Error) -> io::Error {
+        let errno = *self
+            .gone
+            .insert(error.raw_os_error().unwrap_or(libc::ENETDOWN));
+        self.say_gone(errno)
+    }
+
+    fn say_gone(&self, errno: i32) -> io::Error {
+        let error = io::Error::from_raw_os_error(errno);
         let text = format!("the interface {} is gone ({error})", self.interface);
         io::Error::new(io::ErrorKind::NotConnected, text)
+    }
+
+    fn check_gone(&self) -> io::Result<()> {
+        self.gone.map_or(Ok(()), |errno| Err(self.say_gone(errno)))
     }
 
     /// Puts a frame into `descs`, and where nobody reaches it.
@@ -339,10 +414,12 @@ impl XdpQueue {
                 // All of it was taken, or the card will.
                 Ok(()) => return Ok(()),
                 Err((Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR), _)) => {}
-                // It is down: frames wait until it is up, as on a card without
-                // a cable.
-                Err((Some(libc::ENETDOWN), _)) => break,
-                Err((_, error)) => return Err(self.gone(&error)),
+                Err((Some(libc::ENETDOWN), _)) => {
+                    self.shared.0.count_link_down();
+                    self.retry_at = Some(now + CHECK_INTERVAL);
+                    return Ok(());
+                }
+                Err((_, error)) => return Err(self.note_gone(&error)),
             }
             self.take_back(now);
             let before = std::mem::replace(&mut left, self.in_tx_ring());
@@ -369,11 +446,10 @@ impl XdpQueue {
             // uses.
             let count = unsafe { self.rings.comp.consume(&mut self.descs) };
             for place in 0..count {
-                let slot = self.descs[place].addr()
-                    / (self.pool.slot_len() + super::umem::HEADROOM as usize);
+                let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
                     trace(moment(now), Stage::NicDone, &frame);
-                    self.spares.put(frame);
+                    self.sent.put(frame);
                 }
             }
             taken += count;
@@ -399,6 +475,21 @@ impl XdpQueue {
     }
 }
 
+/// A ring's position was written before the ring's flag is read. The kernel
+/// does the same the other way round, so one of the two sees the other's; else a
+/// frame could wait for a call that nobody makes.
+fn order_before_flag() {
+    fence(Ordering::SeqCst);
+}
+
+impl Drop for XdpQueue {
+    /// The last counts, before the rings go.
+    fn drop(&mut self) {
+        self.take_back(Nanos(0));
+        self.show();
+    }
+}
+
 impl Queue for XdpQueue {
     fn info(&self) -> &QueueInfo {
         &self.info
@@ -409,17 +500,22 @@ impl Queue for XdpQueue {
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.drive_if_due(now)?;
         let mut taken = self.receive(now, frames);
         if taken == 0 {
             taken = self.look_again(now, frames)?;
         }
         self.lend_again();
-        self.show();
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            self.show();
+        }
         Ok(taken)
     }
 
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.take_back(now);
         let wanted = frames.len().min(BURST_FRAMES);
         let free = self.rings.tx.nb_free(wanted as u32) as usize;
@@ -449,6 +545,7 @@ impl Queue for XdpQueue {
             let event = Event::new(moment(now), Stage::DriverKick, tag.flow).frame(frame_len);
             emit(event.bytes(tag.offset, tag.len as usize));
         }
+        order_before_flag();
         if self.rings.tx.needs_wakeup() {
             self.drive(now)?;
         }
@@ -459,15 +556,17 @@ impl Queue for XdpQueue {
         self.take_back(now)
     }
 
+    fn exchange(&mut self, read: &mut Vec<Frame>) {
+        self.give_back(read.drain(..));
+        read.extend(std::iter::from_fn(|| self.sent.take()));
+    }
+
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd())
     }
 
     fn arm(&mut self) -> bool {
-        if self.rings.fill.needs_wakeup() {
-            // It fails while the interface is down, when nothing comes in.
-            let _ = self.socket().kick_rx();
-        }
+        self.wake_receiver();
         self.show();
         self.rings.rx.nb_avail(1) > 0
     }

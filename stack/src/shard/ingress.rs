@@ -58,8 +58,11 @@ impl Shard {
             self.go_down();
         }
         let taken = burst.len();
+        for frame in &burst {
+            self.take_frame(now, frame);
+        }
+        self.queue.exchange(&mut burst);
         for frame in burst.drain(..) {
-            self.take_frame(now, &frame);
             self.outbox.spares.put(frame);
         }
         self.burst = burst;
@@ -309,8 +312,14 @@ impl Shard {
             }
             None => {}
         }
+        // RFC 4862 §5.4: a tentative address is silent. Another shard may have
+        // told the peer where we are before this one knows that the address is
+        // ours, and nobody else may have the flow then: the peer tries again.
+        if segment.is_syn() && !self.neighbors.usable(key.local.0) {
+            self.counters.no_flow += 1;
+            return self.fates.count(Fate::NoConnection);
+        }
         if segment.is_syn()
-            && self.neighbors.usable(key.local.0)
             && let Some(listener) = self.find_listener(key.local.0, key.local.1)
         {
             self.fates.count(Fate::Listener);

@@ -118,3 +118,88 @@ fn receive(manager: &UnixDatagram) -> String {
     let len = manager.recv(&mut buf).expect("the server tells");
     String::from_utf8_lossy(&buf[..len]).into_owned()
 }
+
+/// What a server on AF_XDP needs as a normal user, and no more. The limit of
+/// locked memory is the memory of its frames, to the byte.
+#[cfg(feature = "xdp")]
+mod as_a_normal_user {
+    use rustix::process::Signal;
+    use wirepath_tests::http::Client;
+    use wirepath_tests::nobody::Nobody;
+    use wirepath_tests::process::{self, Daemon};
+    use wirepath_tests::{Lab, Server};
+
+    use super::{NOBODY, check_without_rights, of_every_thread};
+
+    const CAPABILITIES: [&str; 4] = ["+net_raw", "+net_admin", "+bpf", "+perfmon"];
+    const ADDR: [&str; 4] = ["--addr", "10.0.0.2/24", "--pcap", "server.pcapng"];
+    /// Of 2048 bytes each.
+    const FRAMES: u32 = 1024;
+
+    on_xdp! {
+        serves_with_four_capabilities_and_loses_them,
+        every_one_of_them_is_needed,
+    }
+
+    /// A server of nobody's with these capabilities and that much memory locked.
+    fn command(
+        lab: &Lab,
+        nobody: &Nobody,
+        capabilities: &[&str],
+        memlock: u32,
+    ) -> std::process::Command {
+        let mut command = lab.server_net().command("setpriv");
+        command.args(["--pdeathsig", "KILL", "prlimit"]);
+        command.arg(format!("--memlock={memlock}"));
+        command.arg("setpriv");
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+        let list = ["-all"].iter().chain(capabilities);
+        let list = list.copied().collect::<Vec<_>>().join(",");
+        command.args(["--clear-groups", "--no-new-privs"]);
+        command.arg(format!("--inh-caps={list}"));
+        command.arg(format!("--ambient-caps={list}"));
+        command.arg(nobody.program()).current_dir(nobody.dir());
+        command.arg("serve");
+        command.args(lab.device().serve_args(wirepath_tests::lab::SERVER_END));
+        command.args(ADDR).args(["--frames", &FRAMES.to_string()]);
+        command
+    }
+
+    fn serves_with_four_capabilities_and_loses_them(lab: &Lab) {
+        let nobody = Nobody::new().unwrap();
+        let memlock = FRAMES * 2048;
+        let mut command = command(lab, &nobody, &CAPABILITIES, memlock);
+        let mut daemon = Daemon::start(&mut command).unwrap();
+        daemon.wait_for("listening on");
+        check_without_rights(daemon.pid());
+        let ids = [NOBODY; 4].join(" ");
+        assert_eq!(of_every_thread(daemon.pid(), "Uid:")[0], ids);
+        let to = Server::V4.parse().unwrap();
+        let mut client = Client::new(lab.net().connect(to).unwrap());
+        for path in ["/", "/big", "/debug/wirepath", "/debug/goroutines"] {
+            assert_eq!(client.get(path).status, 200, "{path}");
+        }
+        daemon.signal(Signal::TERM);
+        let (status, printed) = daemon.wait();
+        assert_eq!(status.code(), Some(0), "{printed}");
+        assert!(printed.contains("capture: "), "{printed}");
+    }
+
+    fn every_one_of_them_is_needed(lab: &Lab) {
+        let nobody = Nobody::new().unwrap();
+        let enough = FRAMES * 2048;
+        for (at, missing) in CAPABILITIES.iter().enumerate() {
+            let mut others = CAPABILITIES.to_vec();
+            others.remove(at);
+            let finished = process::run(&mut command(lab, &nobody, &others, enough));
+            assert_eq!(finished.status.code(), Some(2), "{missing}: {finished}");
+            let name = missing.trim_start_matches('+').to_uppercase();
+            let said = finished.stderr.to_uppercase();
+            assert!(said.contains(&name), "{missing}: {finished}");
+        }
+        let short = command(lab, &nobody, &CAPABILITIES, enough - 4096);
+        let finished = process::run(&mut { short });
+        assert_eq!(finished.status.code(), Some(2), "{finished}");
+        assert!(finished.stderr.contains("locked memory"), "{finished}");
+    }
+}

@@ -11,26 +11,29 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use wirepath::runtime::net::{Network, TcpListener};
 use wirepath::runtime::{self, Builder, Runtime};
 use wirepath::{FileServer, ServeMux, Server};
 use wirepath_stack::Stack;
 
-use crate::device::{self, Attachment, Opened};
+use crate::device::{self, Opened};
 use crate::failure::Failure;
 use crate::privileges::{self, Successor};
 use crate::{signals, site};
 
 mod greeting;
+mod ledger;
 mod notify;
 pub mod options;
 mod plan;
+mod report;
 #[cfg_attr(not(feature = "xdp"), path = "no_xdp.rs")]
 mod xdp;
 
 pub use options::Options;
 use plan::Wish;
+use report::Below;
+use xdp::Card;
 
 /// How long requests in flight may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -67,7 +70,7 @@ fn run_on_tap(options: &Options, tap: &str) -> Result<(), Failure> {
         pcap: options.pcap.as_deref(),
     })?;
     let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
-    serve_on_device(options, opened, successor.as_ref(), greeting)
+    serve_on_device(options, opened, None, successor.as_ref(), greeting)
 }
 
 /// The queues of a TAP are made by opening it, so they count from 0.
@@ -97,9 +100,9 @@ fn run_on_xdp(options: &Options, interface: &str) -> Result<(), Failure> {
     };
     let plan = plan::on_interface(&wish, &plan::host_addrs()?)?;
     let successor = successor(options)?;
-    let (opened, given) = xdp::open(options, interface, &plan)?;
-    let greeting = greeting::on_xdp(interface, &plan, options.listen, &given);
-    serve_on_device(options, opened, successor.as_ref(), greeting)
+    let (opened, card) = xdp::open(options, interface, &plan)?;
+    let greeting = greeting::on_xdp(interface, &plan, options.listen, &card.given());
+    serve_on_device(options, opened, Some(card), successor.as_ref(), greeting)
 }
 
 fn successor(options: &Options) -> Result<Option<Successor>, Failure> {
@@ -111,29 +114,34 @@ fn successor(options: &Options) -> Result<Option<Successor>, Failure> {
 fn serve_on_device(
     options: &Options,
     opened: Opened,
+    card: Option<Card>,
     successor: Option<&Successor>,
     greeting: String,
 ) -> Result<(), Failure> {
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
     let attachment = opened.assemble()?;
-    serve(options, Some(attachment), options.listen, |_| greeting)
+    let below = Below {
+        stack: attachment.stack.clone(),
+        card,
+    };
+    serve(options, Some(&below), options.listen, |_| greeting)?;
+    attachment.finish()
 }
 
-/// Serves over the attachment's stack, or without one over the kernel's
-/// sockets. `greet` gets the address that it listens on.
+/// Serves over the stack below, or without one over the kernel's sockets. `greet` gets the address that it listens on.
 fn serve(
     options: &Options,
-    attachment: Option<Attachment>,
+    below: Option<&Below>,
     listen: SocketAddr,
     greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
 ) -> Result<(), Failure> {
-    let stack = attachment.as_ref().map(|a| a.stack.clone());
-    let runtime = builder(options, stack.clone())
+    let stack = below.map(|below| below.stack.clone());
+    let runtime = builder(options, stack)
         .build()
         .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    let server = make_server(options, stack)?;
+    let server = make_server(options, below.cloned())?;
     let served = {
         let server = server.clone();
         runtime.run(move || serve_until_stopped(&server, listen, greet))
@@ -141,8 +149,8 @@ fn serve(
     served
         .map_err(|_| Failure::running("the server's main goroutine panicked; this is a bug"))??;
     runtime.shutdown(Duration::from_secs(1));
-    print_totals(&server);
-    attachment.map_or(Ok(()), Attachment::finish)
+    say!("{}", report::totals(&server, below).trim_end());
+    Ok(())
 }
 
 fn builder(options: &Options, stack: Option<Stack>) -> Builder {
@@ -169,8 +177,8 @@ fn procs(options: &Options, queues: usize) -> Option<usize> {
 }
 
 /// The server of the demo site or of files, with its counters.
-fn make_server(options: &Options, stack: Option<Stack>) -> Result<Server, Failure> {
-    let network = match stack {
+fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failure> {
+    let network = match below {
         Some(_) => Network::Stack,
         None => Network::Kernel,
     };
@@ -178,7 +186,7 @@ fn make_server(options: &Options, stack: Option<Stack>) -> Result<Server, Failur
     let server: Arc<OnceLock<Server>> = Arc::default();
     let counters = {
         let server = server.clone();
-        move || counters(server.get(), stack.as_ref())
+        move || report::counters(server.get(), below.as_ref())
     };
     let mux = match &options.root {
         None => site::mux(network, counters),
@@ -240,31 +248,4 @@ fn cannot_listen(listen: SocketAddr, error: &io::Error) -> Failure {
         _ => "",
     };
     Failure::refused(format!("cannot listen on {listen}: {error}{advice}"))
-}
-
-fn counters(server: Option<&Server>, stack: Option<&Stack>) -> Value {
-    let mut all = json!({
-        "network": if stack.is_some() { "stack" } else { "kernel" },
-        "server": server.map(|server| device::named(server.stats())),
-        "runtime": device::named(runtime::metrics()),
-        "long_runs": site::long_runs(),
-    });
-    if let Some(stack) = stack {
-        let stats = stack.stats();
-        let queues = stats.shards.iter().map(|shard| {
-            let mut queue = device::object(|put| shard.each(put));
-            queue["queue"] = shard.queue.clone().into();
-            queue
-        });
-        all["queues"] = queues.collect();
-        all["stack"] = device::object(|put| stats.each(put));
-    }
-    all
-}
-
-fn print_totals(server: &Server) {
-    say!("totals:");
-    for (name, value) in server.stats() {
-        say!("  {name:<28}{value}");
-    }
 }

@@ -1,5 +1,9 @@
 //! The device of `serve --xdp` in a build that has none: it says how to get one.
 
+use serde_json::Value;
+use wirepath_stack::Stats;
+
+use super::ledger::Entry;
 use super::options::Options;
 use super::plan::Plan;
 use crate::device::Opened;
@@ -18,10 +22,32 @@ fn missing(interface: &str) -> Failure {
 }
 
 /// As [`available`].
-pub fn open(
-    _options: &Options,
-    interface: &str,
-    _plan: &Plan,
-) -> Result<(Opened, String), Failure> {
+pub fn open(_options: &Options, interface: &str, _plan: &Plan) -> Result<(Opened, Card), Failure> {
     Err(missing(interface))
+}
+
+/// There is none.
+#[derive(Clone)]
+pub enum Card {}
+
+impl Card {
+    /// Never called, as all here.
+    pub fn given(&self) -> String {
+        match *self {}
+    }
+
+    /// As [`Card::given`].
+    pub fn json(&self) -> Value {
+        match *self {}
+    }
+
+    /// As [`Card::given`].
+    pub fn lines(&self) -> Vec<String> {
+        match *self {}
+    }
+
+    /// As [`Card::given`].
+    pub fn ledger(&self, _stats: &Stats) -> Vec<Entry> {
+        match *self {}
+    }
 }

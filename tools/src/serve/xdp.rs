@@ -1,16 +1,19 @@
-//! Opening the device of `serve --xdp`.
+//! The device of `serve --xdp`: opening it, and what it tells.
 
 use std::ops::RangeInclusive;
 
+use serde_json::{Value, json};
 use wirepath_driver::Queue;
 use wirepath_driver::xdp::{
-    AttachMode, BindMode, BusyPoll, Deployment, Interface, Rules, Xdp, XdpInfo, XdpOptions,
+    AttachMode, BindMode, BusyPoll, Deployment, Interface, Monitor, QueueStats, Rules, Xdp,
+    XdpInfo, XdpOptions,
 };
-use wirepath_stack::{Config, MacAddr};
+use wirepath_stack::{Config, MacAddr, Stats};
 
+use super::ledger::Entry;
 use super::options::{Attach, Bind, Options};
 use super::plan::Plan;
-use crate::device::Opened;
+use crate::device::{Opened, object};
 use crate::failure::Failure;
 
 /// That this build has AF_XDP.
@@ -18,9 +21,8 @@ pub fn available(_interface: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the interface's queues for `plan`. The words say what the kernel gave,
-/// and what a peer must do.
-pub fn open(options: &Options, interface: &str, plan: &Plan) -> Result<(Opened, String), Failure> {
+/// Opens the interface's queues for `plan`.
+pub fn open(options: &Options, interface: &str, plan: &Plan) -> Result<(Opened, Card), Failure> {
     let found = Interface::named(interface).map_err(|e| Failure::setup(&e))?;
     let queues = match &options.queues {
         Some(queues) => queues.0.clone(),
@@ -29,13 +31,17 @@ pub fn open(options: &Options, interface: &str, plan: &Plan) -> Result<(Opened, 
     let mac = own_mac(options, &found)?;
     let xdp =
         Xdp::open(&wanted(options, interface, queues, plan)).map_err(|e| Failure::setup(&e))?;
-    let words = given(xdp.info());
+    let card = Card {
+        info: xdp.info().clone(),
+        monitor: xdp.monitor(),
+    };
     let mut config = Config::new(mac, plan.addrs.clone());
+    config.shared_addrs = plan.shared;
     config.gateways = options.gateways.clone();
     let queues = xdp.into_queues().into_iter();
     let queues = queues.map(|queue| Box::new(queue) as Box<dyn Queue>);
     let opened = Opened::new(queues.collect(), config, options.pcap.as_deref())?;
-    Ok((opened, words))
+    Ok((opened, card))
 }
 
 fn own_mac(options: &Options, found: &Interface) -> Result<MacAddr, Failure> {
@@ -94,29 +100,125 @@ fn rules(plan: &Plan) -> Rules {
     }
 }
 
-/// What the kernel gave, in a line.
-fn given(info: &XdpInfo) -> String {
-    let copies = info.zero_copy.iter().filter(|zero| !**zero).count();
-    let bind = match copies {
-        0 => "zero-copy".to_owned(),
-        all if all == info.zero_copy.len() => "copy".to_owned(),
-        some => format!(
-            "copy on {some} of {} queues, zero-copy on the rest",
-            info.zero_copy.len()
-        ),
-    };
-    let (first, last) = (info.queues.start(), info.queues.end());
-    let queues = if first == last {
-        format!("queue {first}")
-    } else {
-        format!("queues {first}-{last}")
-    };
-    let refused = match &info.attached.driver_refused {
-        Some(reason) => format!(" (in the driver it was refused: {reason})"),
-        None => String::new(),
-    };
-    format!(
-        "AF_XDP on {} {queues}: {} mode{refused}, {bind}",
-        info.interface.name, info.attached.mode
-    )
+/// Queues of a card, as they were opened, and their counters.
+#[derive(Clone)]
+pub struct Card {
+    info: XdpInfo,
+    monitor: Monitor,
+}
+
+impl Card {
+    /// What the kernel gave, in a line.
+    pub fn given(&self) -> String {
+        let info = &self.info;
+        let (first, last) = (info.queues.start(), info.queues.end());
+        let queues = if first == last {
+            format!("queue {first}")
+        } else {
+            format!("queues {first}-{last}")
+        };
+        let refused = match &info.attached.driver_refused {
+            Some(reason) => format!(" (in the driver it was refused: {reason})"),
+            None => String::new(),
+        };
+        format!(
+            "AF_XDP on {} {queues}: {} mode{refused}, {}",
+            info.interface.name,
+            info.attached.mode,
+            self.bind()
+        )
+    }
+
+    fn bind(&self) -> String {
+        let zero_copy = &self.info.zero_copy;
+        match zero_copy.iter().filter(|zero| !**zero).count() {
+            0 => "zero-copy".to_owned(),
+            all if all == zero_copy.len() => "copy".to_owned(),
+            some => format!(
+                "copy on {some} of {} queues, zero-copy on the rest",
+                zero_copy.len()
+            ),
+        }
+    }
+
+    /// Modes, the kernel's counters of each queue, its rings, and the program's
+    /// verdicts.
+    pub fn json(&self) -> Value {
+        let stats = self.monitor.read();
+        let each = stats.queues.iter().zip(&self.info.zero_copy);
+        let queues = each.map(|(queue, zero_copy)| {
+            let mut all = object(|put| queue.each(put));
+            all["queue"] = queue.queue.into();
+            all["zero_copy"] = (*zero_copy).into();
+            all["rings"] = object(|put| queue.occupancy.each(put));
+            all["ring_len_frames"] = queue.ring_len_frames.into();
+            all
+        });
+        json!({
+            "interface": self.info.interface.name,
+            "attach": self.info.attached.mode.to_string(),
+            "driver_refused": self.info.attached.driver_refused,
+            "queues": queues.collect::<Value>(),
+            "verdicts": object(|put| stats.verdicts.each(put)),
+        })
+    }
+
+    /// The counters that are not 0, a line for each queue.
+    pub fn lines(&self) -> Vec<String> {
+        let stats = self.monitor.read();
+        let line = |queue: &QueueStats| {
+            let mut text = format!("queue {}:", queue.queue);
+            queue.each(|name, value| {
+                if value > 0 {
+                    text += &format!(" {value} {name}");
+                }
+            });
+            text
+        };
+        stats.queues.iter().map(line).collect()
+    }
+
+    /// From the frames that came to the program to those that the driver took,
+    /// and what the driver gave to the card.
+    pub fn ledger(&self, stack: &Stats) -> Vec<Entry> {
+        let stats = self.monitor.read();
+        let sum = |of: fn(&QueueStats) -> u64| stats.queues.iter().map(of).sum();
+        let handed: u64 = stack.shards.iter().map(|s| s.ring.rx_frames).sum();
+        let bad_len: u64 = stack.shards.iter().map(|s| s.ring.rx_bad_len).sum();
+        let mut verdicts = Vec::new();
+        stats
+            .verdicts
+            .each(|name, frames| verdicts.push((name, frames)));
+        vec![
+            Entry {
+                stage: "program",
+                frames: stats.verdicts.frames(),
+                went: verdicts,
+            },
+            Entry {
+                stage: "socket.rx",
+                frames: stats.verdicts.redirected(),
+                went: vec![
+                    ("received", sum(|q| q.received)),
+                    ("in_ring", sum(|q| q.occupancy.rx.into())),
+                    ("dropped", sum(|q| q.kernel.rx_dropped)),
+                    ("ring_full", sum(|q| q.kernel.rx_ring_full)),
+                ],
+            },
+            Entry {
+                stage: "card.rx",
+                frames: sum(|q| q.received),
+                went: vec![("to_driver", handed), ("bad_len", bad_len)],
+            },
+            Entry {
+                stage: "card.tx",
+                frames: stack.shards.iter().map(|s| s.ledger.to_ring).sum(),
+                went: vec![
+                    ("completed", sum(|q| q.completed)),
+                    ("in_flight", sum(QueueStats::in_flight)),
+                    ("invalid", sum(|q| q.kernel.tx_invalid_descs)),
+                ],
+            },
+        ]
+    }
 }

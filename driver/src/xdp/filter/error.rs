@@ -16,7 +16,7 @@ pub enum FilterError {
     Rules(#[from] RulesFault),
     /// This process may not use BPF.
     #[error(
-        "cannot {step}: not permitted; run as root, or give the program its capabilities with 'sudo setcap cap_bpf,cap_net_admin,cap_net_raw+ep FILE' (before Linux 5.8: cap_sys_admin; before Linux 5.11 the limit of locked memory counts too: 'ulimit -l unlimited'); a container needs them from its runtime (--cap-add BPF --cap-add NET_ADMIN --cap-add NET_RAW)"
+        "cannot {step}: not permitted; run as root, or give the program its capabilities with 'sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_net_raw+ep FILE' (before Linux 5.8: cap_sys_admin; before Linux 5.11 the limit of locked memory counts too: 'ulimit -l unlimited'); a container needs them from its runtime (--cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add NET_RAW)"
     )]
     Permission {
         /// What was being done.
@@ -46,7 +46,7 @@ pub enum FilterError {
     },
     /// The verifier did not accept the program.
     #[error(
-        "the kernel's verifier refused the filter program; please report it with the output of 'uname -r' and this end of its log:\n{log}"
+        "the kernel's verifier refused the filter program, which it does without CAP_PERFMON (it guards pointers against speculation for those who lack it): run as root or add that to the capabilities; else please report it with the output of 'uname -r' and this end of its log:\n{log}"
     )]
     Verifier {
         /// The last lines of what the verifier wrote.
@@ -121,7 +121,7 @@ pub struct Occupant {
     pub interface: String,
     /// The program's number (`bpftool prog show id`).
     pub id: u32,
-    /// Its name, where it has one and we may ask.
+    /// Its name, where it has one and we may ask (CAP_SYS_ADMIN).
     pub name: Option<String>,
     /// Where it runs.
     pub mode: Mode,
@@ -142,7 +142,7 @@ pub enum Holder {
     /// Nobody: it was put there by netlink and stays until somebody takes it
     /// away.
     Netlink,
-    /// The kernel does not tell us.
+    /// The kernel tells only those who have CAP_SYS_ADMIN.
     Unknown,
 }
 
@@ -201,7 +201,7 @@ impl fmt::Display for Holder {
                 }
             }
             Holder::Netlink => f.write_str("put there by netlink, so that no process holds it"),
-            Holder::Unknown => f.write_str("holder unknown"),
+            Holder::Unknown => f.write_str("holder unknown (root is told more)"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! refuses to take the place of another program, and lets none take ours.
 //!
 //! A link goes a moment after its process: whoever looks at it, `bpftool` or a
-//! child that has not called exec yet, keeps it alive meanwhile. So a link in
+//! child that has not called exec yet, keeps it alive meanwhile. So a program in
 //! the way is given [`PATIENCE`] to go, and a link of ours is detached before it
 //! is closed.
 //!
@@ -27,7 +27,7 @@ use crate::xdp::{interface, processes};
 const FLAG_GENERIC: u32 = 1 << 1;
 const FLAG_DRIVER: u32 = 1 << 2;
 
-/// How long a link in the way may take to go, and how often to look. A server
+/// How long a program in the way may take to go, and how often to look. A server
 /// that is started again after it was killed finds its own last link gone.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -106,7 +106,7 @@ pub(super) fn attach(
     ifindex: u32,
     mode: AttachMode,
 ) -> Result<(Link, Attached), FilterError> {
-    wait_for_links(ifindex)?;
+    wait_until_free(ifindex)?;
     let refusal = match mode {
         AttachMode::Generic => None,
         AttachMode::Driver | AttachMode::Auto => match create(prog, ifindex, Mode::Driver) {
@@ -131,15 +131,16 @@ fn create(prog: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> Result<Link, Filter
     link.map(Link).map_err(|e| explain(prog, ifindex, mode, e))
 }
 
-/// Waits until no link is on the interface.
-fn wait_for_links(ifindex: u32) -> Result<(), FilterError> {
+/// Waits until no program is on the interface. One whose link is just going
+/// looks as if netlink had put it there: the link loses its number first.
+fn wait_until_free(ifindex: u32) -> Result<(), FilterError> {
     let end = Instant::now() + PATIENCE;
-    while let Some(occupant) = occupant(ifindex)? {
-        let may_go = matches!(occupant.holder, Holder::Link { .. });
-        if !may_go || Instant::now() > end {
+    while !programs(ifindex)?.is_empty() {
+        if Instant::now() < end {
+            std::thread::sleep(LOOK_EVERY);
+        } else if let Some(occupant) = occupant(ifindex)? {
             return Err(FilterError::Busy(Box::new(occupant)));
         }
-        std::thread::sleep(LOOK_EVERY);
     }
     Ok(())
 }
@@ -177,15 +178,21 @@ fn no_interface(ifindex: u32, source: io::Error) -> FilterError {
 }
 
 /// The program that is on the interface, if there is one.
-fn occupant(ifindex: u32) -> Result<Option<Occupant>, FilterError> {
-    let found = interface::programs(ifindex).map_err(|e| no_interface(ifindex, e))?;
-    Ok(found.first().map(|&(mode, id)| Occupant {
+pub(in crate::xdp) fn occupant(ifindex: u32) -> Result<Option<Occupant>, FilterError> {
+    Ok(programs(ifindex)?.first().map(|&(mode, id)| Occupant {
         interface: interface::name_of(ifindex),
         id,
         name: sys::prog_name(id).ok().filter(|name| !name.is_empty()),
         mode,
         holder: holder(id, ifindex),
     }))
+}
+
+fn programs(ifindex: u32) -> Result<Vec<(Mode, u32)>, FilterError> {
+    interface::programs(ifindex).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => no_interface(ifindex, e),
+        _ => FilterError::of("ask which programs the interface has", e),
+    })
 }
 
 fn holder(id: u32, ifindex: u32) -> Holder {

@@ -363,8 +363,8 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(LINK_DETACH, &mut attr).map(drop) }
 }
 
-/// The name of the program `id`. Needs CAP_SYS_ADMIN, or CAP_BPF from Linux 5.8
-/// on.
+/// The name of the program `id`. Needs CAP_SYS_ADMIN, unlike making and loading
+/// programs, which CAP_BPF is enough for.
 pub fn prog_name(id: u32) -> io::Result<String> {
     let fd = fd_by_id(PROG_GET_FD_BY_ID, id)?;
     let mut info = ProgInfo::default();
@@ -374,7 +374,7 @@ pub fn prog_name(id: u32) -> io::Result<String> {
 }
 
 /// The number of the link that holds program `prog_id` at interface `ifindex`,
-/// if it is one of XDP's links.
+/// if it is one of XDP's links. Needs CAP_SYS_ADMIN.
 pub fn xdp_link_of(prog_id: u32, ifindex: u32) -> io::Result<Option<u32>> {
     let mut id = 0;
     while let Some(next) = next_link(id)? {

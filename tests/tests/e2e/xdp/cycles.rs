@@ -18,7 +18,7 @@ on_xdp! {
 }
 
 /// What a server needs to be root for, otherwise.
-const RIGHTS: &str = "+net_admin,+net_raw,+bpf";
+const RIGHTS: &str = "+net_admin,+net_raw,+bpf,+perfmon";
 
 /// Memory that the user's processes may lock together: four times a server's, so
 /// that few of those that were leaked leave no room for the next. The

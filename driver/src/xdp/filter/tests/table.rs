@@ -118,6 +118,7 @@ fn v4_rows() -> Vec<Row> {
             port_not_here,
         ),
         ("middle part", part(TCP, 0x2001).frame(&web), later),
+        ("far part", part(TCP, 0x1000).frame(&web), later),
         ("last part", part(UDP, 0x00b9).frame(&web), later),
         ("last part of ping", part(ICMP, 0x1fff).frame(&web), later),
         (
