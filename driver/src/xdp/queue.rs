@@ -81,6 +81,8 @@ pub struct XdpQueue {
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
+    /// The length of a slot, which is a power of two, as its exponent.
+    frame_len_log2: u32,
     pool: FramePool,
     _held: Option<Arc<Held>>,
     info: QueueInfo,
@@ -183,6 +185,7 @@ pub(super) fn open(
         sent: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
+        frame_len_log2: shape.frame_len.ilog2(),
         pool: memory.pool,
         _held: None,
         info,
@@ -277,8 +280,8 @@ impl XdpQueue {
 
     /// The slot that a descriptor names, and the byte in it.
     fn place(&self, desc: &FrameDesc) -> (usize, usize) {
-        let in_slot = (1 << self.slot_shift) - 1;
-        (desc.addr() >> self.slot_shift, desc.addr() & in_slot)
+        let in_slot = (1 << self.frame_len_log2) - 1;
+        (desc.addr() >> self.frame_len_log2, desc.addr() & in_slot)
     }
 
     /// The frame that a descriptor of the RX ring tells of, unless it makes no
