@@ -40,6 +40,7 @@ mod error;
 pub mod filter;
 pub mod groups;
 pub mod interface;
+mod lent;
 mod options;
 mod processes;
 mod queue;

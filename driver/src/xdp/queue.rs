@@ -44,6 +44,7 @@ use super::Held;
 use super::bind::{self, Rings};
 use super::error::Place;
 use super::interface::Interface;
+use super::lent::Lent;
 use super::options::{Shape, XdpOptions};
 use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
@@ -115,35 +116,6 @@ pub struct XdpQueue {
     descs: [FrameDesc; BURST_FRAMES],
 }
 
-/// Frames of slots that the kernel has, by slot.
-struct Lent(Box<[Option<Frame>]>);
-
-impl Lent {
-    fn put(&mut self, frame: Frame) {
-        let slot = frame.slot() as usize;
-        let before = self.0[slot].replace(frame);
-        assert!(before.is_none(), "a slot has one frame");
-    }
-
-    fn take(&mut self, slot: usize) -> Option<Frame> {
-        self.0.get_mut(slot)?.take()
-    }
-
-    fn prefetch(&self, slot: usize) {
-        self.0.get(slot).into_iter().for_each(prefetch);
-    }
-}
-
-impl Drop for Lent {
-    /// The socket is closed, but the kernel may still be about to write to or
-    /// read from what was lent.
-    fn drop(&mut self) {
-        for frame in self.0.iter_mut().filter_map(Option::take) {
-            frame.abandon();
-        }
-    }
-}
-
 struct Closing(Arc<Shared>);
 
 impl Drop for Closing {
@@ -180,7 +152,7 @@ pub(super) fn open(
     let mut queue = XdpQueue {
         shared: Closing(Arc::new(Shared::new(number, shape.ring_len_frames, socket))),
         rings,
-        lent: Lent((0..shape.frames).map(|_| None).collect()),
+        lent: Lent::new(shape.frames),
         spares: Spares::new(&memory.pool),
         sent: Spares::new(&memory.pool),
         slots: memory.descs,
