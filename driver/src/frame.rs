@@ -299,28 +299,6 @@ impl fmt::Debug for FramePool {
     }
 }
 
-/// Bytes of a processor's cache line, on most of them.
-#[cfg(feature = "xdp")]
-const CACHE_LINE: usize = 64;
-
-/// How much of a received frame is fetched ahead: headers and a short request.
-#[cfg(feature = "xdp")]
-const PREFETCH_LEN: usize = 3 * CACHE_LINE;
-
-/// Has the processor fetch the cache line of `place`, if it can be asked to.
-#[cfg(feature = "xdp")]
-#[inline]
-pub(crate) fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing, at an address that is valid.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
-}
-
 /// One frame: an owned slot of a pool, and the part of it in use.
 ///
 /// Derefs to the bytes in use, Ethernet header first.
@@ -381,15 +359,6 @@ impl Frame {
     #[cfg(feature = "xdp")]
     pub(crate) fn slot(&self) -> u32 {
         self.slot
-    }
-
-    /// Has the processor fetch the headers, and a short request behind them,
-    /// which another core has just written, while something else is done.
-    #[cfg(feature = "xdp")]
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        let ahead = &self[..self.len().min(PREFETCH_LEN)];
-        ahead.iter().step_by(CACHE_LINE).for_each(prefetch);
     }
 
     /// Moves the bytes in use to the start of the slot.

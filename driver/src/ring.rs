@@ -109,15 +109,6 @@ pub trait Queue: Send {
     /// how many.
     fn reclaim(&mut self, now: Nanos) -> usize;
 
-    /// Is shown frames that were received and read, and leaves those in `read`
-    /// that are the best to send. Where one core writes what is received and
-    /// another what is sent, a frame that does the same work again is where it
-    /// is needed, and one that changes its work is fetched from the other core.
-    /// By default all are left.
-    fn exchange(&mut self, read: &mut Vec<Frame>) {
-        let _ = read;
-    }
-
     /// The fd that becomes readable when frames have come in. None for a
     /// queue that the kernel knows nothing of and that has to be polled.
     fn wakeup(&self) -> Option<BorrowedFd<'_>>;
@@ -159,9 +150,6 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
     }
     fn reclaim(&mut self, now: Nanos) -> usize {
         (**self).reclaim(now)
-    }
-    fn exchange(&mut self, read: &mut Vec<Frame>) {
-        (**self).exchange(read);
     }
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         (**self).wakeup()

@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     /// smoltcp had a packet and was refused room for it.
     pub(crate) refused: bool,
     pool: FramePool,
-    /// Frames that were read or sent.
+    /// Received frames that were read.
     pub(crate) spares: Spares,
     mac: MacAddr,
     caps: DeviceCapabilities,

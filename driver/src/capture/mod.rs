@@ -448,10 +448,6 @@ impl<Q: Queue> Queue for Capture<Q> {
         self.queue.reclaim(now)
     }
 
-    fn exchange(&mut self, read: &mut Vec<Frame>) {
-        self.queue.exchange(read);
-    }
-
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         self.queue.wakeup()
     }

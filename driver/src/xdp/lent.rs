@@ -1,7 +1,7 @@
 //! The frames whose slots the kernel has (see [`super::queue`] for who has a slot
 //! when). Nobody reaches a frame in here, so the kernel alone touches its bytes.
 
-use crate::frame::{Frame, prefetch};
+use crate::frame::Frame;
 
 /// Frames of slots that the kernel has, by slot.
 pub(super) struct Lent(Box<[Option<Frame>]>);
@@ -22,11 +22,6 @@ impl Lent {
     /// The frame of a slot that the kernel gave back; none if it had no such.
     pub(super) fn take(&mut self, slot: usize) -> Option<Frame> {
         self.0.get_mut(slot)?.take()
-    }
-
-    /// Has the processor fetch what is known of a slot.
-    pub(super) fn prefetch(&self, slot: usize) {
-        self.0.get(slot).into_iter().for_each(prefetch);
     }
 }
 

@@ -50,7 +50,7 @@ use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
-use crate::frame::{Frame, FramePool, SegmentTag, Spares, prefetch};
+use crate::frame::{Frame, FramePool, SegmentTag, Spares};
 use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
 use crate::trace::{Event, Stage, emit, enabled};
 
@@ -73,12 +73,7 @@ pub struct XdpQueue {
     shared: Closing,
     rings: Rings,
     lent: Lent,
-    /// Frames that were received and read, to be lent again.
     spares: Spares,
-    /// Frames that were sent, to be sent again. At most half of the slots are
-    /// lent for receiving, so the frames kept here, in `spares` and by the stack,
-    /// an eighth at most each, leave some in the pool.
-    sent: Spares,
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
@@ -154,7 +149,6 @@ pub(super) fn open(
         rings,
         lent: Lent::new(shape.frames),
         spares: Spares::new(&memory.pool),
-        sent: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
         frame_len_log2: shape.frame_len.ilog2(),
@@ -225,7 +219,6 @@ impl XdpQueue {
         if count == 0 {
             return 0;
         }
-        self.prefetch(count);
         let at = moment(now);
         let before = frames.len();
         for place in 0..count {
@@ -238,16 +231,6 @@ impl XdpQueue {
             }
         }
         frames.len() - before
-    }
-
-    /// Slots come round in the order of the fill ring, so what is known of them
-    /// has long left the cache: has it fetched for the first of `descs`.
-    fn prefetch(&self, count: usize) {
-        for desc in &self.descs[..count] {
-            let (slot, _) = self.place(desc);
-            self.lent.prefetch(slot);
-            self.slots.get(slot).into_iter().for_each(prefetch);
-        }
     }
 
     /// The slot that a descriptor names, and the byte in it.
@@ -271,7 +254,6 @@ impl XdpQueue {
             Some(start) if len >= ETHERNET_HEADER && start + len <= frame.capacity() => {
                 frame.reset();
                 frame.set_bounds(start, len);
-                frame.prefetch();
                 Some(frame)
             }
             _ => {
@@ -287,7 +269,7 @@ impl XdpQueue {
         let wanted = (self.rx_share - self.rx_lent).min(BURST_FRAMES as u32) as usize;
         let mut count = 0;
         while count < wanted {
-            let at_hand = self.spares.take().or_else(|| self.sent.take());
+            let at_hand = self.spares.take();
             let Some(frame) = at_hand.or_else(|| self.restock(wanted - count)) else {
                 self.stats.rx_no_frame += 1;
                 break;
@@ -479,7 +461,7 @@ impl XdpQueue {
                 let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
                     trace(moment(now), Stage::NicDone, &frame);
-                    self.sent.put(frame);
+                    self.spares.put(frame);
                 }
             }
             taken += count;
@@ -581,11 +563,6 @@ impl Queue for XdpQueue {
 
     fn reclaim(&mut self, now: Nanos) -> usize {
         self.take_back(now)
-    }
-
-    fn exchange(&mut self, read: &mut Vec<Frame>) {
-        self.give_back(read.drain(..));
-        read.extend(std::iter::from_fn(|| self.sent.take()));
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {

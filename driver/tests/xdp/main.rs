@@ -187,21 +187,6 @@ fn a_burst_is_sent_by_one_kick() {
 }
 
 #[test]
-fn a_frame_does_the_same_work_again() {
-    on_a_veth("a_frame_does_the_same_work_again", || {
-        let (mut queue, monitor) = open(&options());
-        let frame = filled(queue.pool(), &datagram(b"sent"));
-        let sent = frame.as_ptr();
-        send(&mut queue, [frame].into());
-        settled(&mut queue, &monitor, &mut Vec::new());
-        let mut frames = vec![queue.pool().take_rx().expect("the pool has frames")];
-        queue.exchange(&mut frames);
-        let to_send: Vec<_> = frames.iter().map(|frame| frame.as_ptr()).collect();
-        assert_eq!(to_send, [sent]);
-    });
-}
-
-#[test]
 fn what_cannot_be_had_is_refused_with_the_mend() {
     on_a_veth("what_cannot_be_had_is_refused_with_the_mend", || {
         let refused = |change: fn(&mut XdpOptions)| {

@@ -58,11 +58,8 @@ impl Shard {
             self.go_down();
         }
         let taken = burst.len();
-        for frame in &burst {
-            self.take_frame(now, frame);
-        }
-        self.queue.exchange(&mut burst);
         for frame in burst.drain(..) {
+            self.take_frame(now, &frame);
             self.outbox.spares.put(frame);
         }
         self.burst = burst;
