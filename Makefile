@@ -15,9 +15,9 @@ XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \
 	/usr/include/gelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
-	python3:python3 taskset:util-linux
+	python3:python3 taskset:util-linux sysctl:procps
 # What those of AF_XDP call besides.
-BENCH_XDP_TOOLS := ethtool:ethtool nginx:nginx-light sysctl:procps \
+BENCH_XDP_TOOLS := ethtool:ethtool nginx:nginx-light \
 	gcc:gcc xdp-bench:xdp-tools /usr/include/xdp/xsk.h:libxdp-dev \
 	/usr/include/bpf/bpf.h:libbpf-dev
 

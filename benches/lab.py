@@ -39,7 +39,9 @@ def run(*args, **options):
 
 def need(*commands):
     """Fails if a command is not installed."""
-    missing = [command for command in commands if not shutil.which(command)]
+    # A namespace is made with the latter two.
+    wanted = dict.fromkeys([*commands, "ip", "sysctl"])
+    missing = [command for command in wanted if not shutil.which(command)]
     if missing:
         raise Failure(f"not installed: {', '.join(missing)} (try `make deps-bench`)")
     if os.geteuid() != 0:
@@ -137,11 +139,18 @@ class Namespace:
         self.name = f"wpbench-{os.getpid()}-{Namespace.made}"
         Namespace.made += 1
         run("ip", "netns", "add", self.name)
+        try:
+            self._set_up()
+        except Failure:
+            self.__exit__()
+            raise
+        return self
+
+    def _set_up(self):
         self.ip("link set lo up")
         # Whatever this machine's is, which may pace what it sends. Without loss
         # it is as Linux's own choice, which a namespace may not always ask for.
         run(*self.command("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"))
-        return self
 
     def __exit__(self, *_):
         subprocess.run(["ip", "netns", "del", self.name], check=False)

@@ -87,9 +87,11 @@ pub enum PoolError {
 
 /// Frames kept at hand by one owner, which saves the pool's lock and count for
 /// each: whoever is done with one frame soon wants the next. What it keeps is
-/// at most an eighth of the pool, which its reserve allows for.
+/// at most an eighth of the pool, which its reserve allows for. With more it gives
+/// half of them back at once.
 #[derive(Debug)]
 pub struct Spares {
+    pool: FramePool,
     frames: Vec<Frame>,
     most: usize,
 }
@@ -99,18 +101,48 @@ impl Spares {
     pub fn new(pool: &FramePool) -> Spares {
         let most = (pool.slots() as usize / 8).clamp(1, BURST_FRAMES);
         Spares {
+            pool: pool.clone(),
             frames: Vec::with_capacity(most),
             most,
         }
     }
 
-    /// Keeps a frame, or gives it back to its pool.
+    /// Keeps a frame. One of another pool goes back there.
     #[inline]
     pub fn put(&mut self, mut frame: Frame) {
-        if self.frames.len() < self.most {
-            frame.reset();
-            self.frames.push(frame);
+        if !frame.is_of(&self.pool) {
+            return;
         }
+        if self.frames.len() == self.most {
+            self.release(self.most.div_ceil(2));
+        }
+        frame.reset();
+        self.frames.push(frame);
+    }
+
+    /// Gives the `count` that were kept longest back.
+    #[cold]
+    fn release(&mut self, count: usize) {
+        let mut free = self.pool.free_list();
+        for frame in self.frames.drain(..count) {
+            free.push(frame.slot);
+            frame.abandon();
+        }
+    }
+
+    /// Takes frames to receive into off the pool until `count` are kept, as far as
+    /// there are some and as many may be kept.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn stock(&mut self, count: usize) {
+        let missing = count.min(self.most).saturating_sub(self.frames.len());
+        if missing == 0 {
+            return;
+        }
+        let mut free = self.pool.free_list();
+        let most = free.len().saturating_sub(self.pool.0.reserve as usize);
+        let from = free.len() - missing.min(most);
+        let taken = free.drain(from..).map(|slot| self.pool.frame(slot));
+        self.frames.extend(taken);
     }
 
     /// A kept frame, of length 0.
@@ -219,13 +251,18 @@ impl FramePool {
         }
         let slot = free.pop()?;
         drop(free);
-        Some(Frame {
+        Some(self.frame(slot))
+    }
+
+    /// The frame of a slot that was just taken off the free list.
+    fn frame(&self, slot: u32) -> Frame {
+        Frame {
             pool: self.0.clone(),
             slot,
             start: 0,
             end: 0,
             meta: FrameMeta::default(),
-        })
+        }
     }
 
     fn free_list(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
@@ -312,6 +349,12 @@ impl Frame {
         true
     }
 
+    /// Whether the slot is one of `pool`'s.
+    #[inline]
+    pub(crate) fn is_of(&self, pool: &FramePool) -> bool {
+        Arc::ptr_eq(&self.pool, &pool.0)
+    }
+
     /// Number of the slot.
     #[cfg(feature = "xdp")]
     pub(crate) fn slot(&self) -> u32 {
@@ -329,9 +372,8 @@ impl Frame {
         }
     }
 
-    /// Gives the frame up without giving its slot back, which somebody outside
-    /// may go on writing to.
-    #[cfg(feature = "xdp")]
+    /// Gives the frame up without giving its slot back: somebody outside may go on
+    /// writing to it, or the caller has put it on the free list.
     pub(crate) fn abandon(self) {
         let mut frame = std::mem::ManuallyDrop::new(self);
         // SAFETY: the frame is never used again, nor dropped.
@@ -425,6 +467,29 @@ mod tests {
         for frame in &kept {
             assert!(frame.is_empty() && frame.meta.tag == SegmentTag::default());
         }
+    }
+
+    #[test]
+    fn spares_take_no_frames_of_another_pool() {
+        let (pool, other) = (FramePool::new(16, 2048, 4), FramePool::new(16, 2048, 4));
+        let (pool, other) = (pool.unwrap(), other.unwrap());
+        let mut spares = Spares::new(&pool);
+        spares.put(other.take_tx().unwrap());
+        assert_eq!(other.free(), 16);
+        assert!(spares.take().is_none());
+    }
+
+    #[cfg(feature = "xdp")]
+    #[test]
+    fn a_stock_leaves_the_reserve_and_has_each_slot_once() {
+        let pool = FramePool::new(16, 2048, 15).unwrap();
+        let mut spares = Spares::new(&pool);
+        spares.stock(2);
+        assert_eq!(pool.free(), 15);
+        let (kept, rest) = (spares.take().unwrap(), pool.take_tx().unwrap());
+        assert!(spares.take().is_none() && kept.slot != rest.slot);
+        drop((kept, rest));
+        assert_eq!(pool.free(), 16);
     }
 
     #[test]

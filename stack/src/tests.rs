@@ -6,6 +6,7 @@ mod deferred;
 mod device;
 mod handshake;
 mod hostile;
+mod lagging;
 mod names;
 mod outgoing;
 mod steering;

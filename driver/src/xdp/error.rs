@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use xsk_rs::umem::UmemCreateError;
 
 use super::bind::errno_of;
-use super::filter::FilterError;
+use super::filter::{FilterError, Occupant};
 use super::groups::GroupsError;
 use super::options::{BindMode, BusyPoll, Shape};
 use super::reserve::ReserveError;
@@ -88,19 +88,23 @@ pub enum XdpError {
     },
     /// Another socket has the queue.
     #[error(
-        "queue {queue} of {interface} is taken by another AF_XDP socket; 'sudo ss --xdp -p' or 'wirepath doctor {interface}' shows whose: end that process, or take another queue with --queues"
+        "queue {queue} of {interface} is taken by another AF_XDP socket; {whose}",
+        whose = whose(interface, occupant.as_deref())
     )]
     Busy {
         /// The interface.
         interface: String,
         /// The queue.
         queue: u32,
+        /// The program on the interface, which is most likely of the process
+        /// that has the queue.
+        occupant: Option<Box<Occupant>>,
         /// What the kernel said.
         source: io::Error,
     },
     /// The driver cannot do what was asked for.
     #[error(
-        "queue {queue} of {interface} cannot be bound in zero-copy mode: its driver does not offer it (veth, TAP and most virtual devices do not), or not as it is set up now; use --bind copy, or --bind auto and see what it gives"
+        "queue {queue} of {interface} cannot be bound in zero-copy mode: its driver does not offer it (veth, TAP and most virtual devices do not), or not as it is set up now ({source}); use --bind copy, or --bind auto and see what it gives; 'wirepath doctor {interface}' says what its driver wants"
     )]
     NoZeroCopy {
         /// The interface.
@@ -261,11 +265,46 @@ fn of_umem_errno(source: io::Error, shape: Shape, huge_pages: bool) -> XdpError 
     }
 }
 
+/// What binding in zero-copy mode can fail of before the driver is asked
+/// (`xp_assign_dev` of net/xdp/xsk_buff_pool.c). Any other number is the
+/// driver's: virtio_net says ENOENT where it has big packets without mergeable
+/// buffers, EPERM where the card does not do its own DMA, and EINVAL for a
+/// queue that XDP has not got a transmit queue for; i40e, ice and mlx5 say
+/// EINVAL or EOPNOTSUPP for sizes and MTUs. Asked for `auto`, the kernel copies
+/// instead.
+const OF_THE_KERNEL: [i32; 6] = [
+    libc::EBUSY,
+    libc::ENETDOWN,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::ENOBUFS,
+    libc::ENOMEM,
+];
+
+/// Who has a queue, as far as the program on the interface tells. The sockets
+/// themselves are listed by few kernels (`CONFIG_XDP_SOCKETS_DIAG`).
+fn whose(interface: &str, occupant: Option<&Occupant>) -> String {
+    match occupant {
+        // Another queue would not help: one program has the whole interface.
+        Some(occupant) => occupant.to_string(),
+        None => format!(
+            "'sudo ss --xdp -p' or 'wirepath doctor {interface}' shows whose: end that process, or take another queue with --queues"
+        ),
+    }
+}
+
 /// What an error of binding a socket to a queue means.
 pub(super) fn of_bind(source: io::Error, place: &Place<'_>, mode: BindMode) -> XdpError {
     let (interface, queue) = (place.interface.to_owned(), place.queue);
     let kib = place.bytes / 1024;
     match source.raw_os_error() {
+        Some(errno) if mode == BindMode::ZeroCopy && !OF_THE_KERNEL.contains(&errno) => {
+            XdpError::NoZeroCopy {
+                interface,
+                queue,
+                source,
+            }
+        }
         Some(libc::EPERM | libc::EACCES) => XdpError::Permission {
             step: "bind an AF_XDP socket",
             source,
@@ -273,11 +312,7 @@ pub(super) fn of_bind(source: io::Error, place: &Place<'_>, mode: BindMode) -> X
         Some(libc::EBUSY) => XdpError::Busy {
             interface,
             queue,
-            source,
-        },
-        Some(libc::EOPNOTSUPP) if mode == BindMode::ZeroCopy => XdpError::NoZeroCopy {
-            interface,
-            queue,
+            occupant: None,
             source,
         },
         Some(libc::EOPNOTSUPP) => XdpError::Unsupported {
@@ -314,6 +349,7 @@ pub(super) fn of_busy_poll(source: io::Error, place: &Place<'_>, poll: BusyPoll)
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::{Holder, Mode};
     use super::*;
 
     const PLACE: Place<'_> = Place {
@@ -333,6 +369,12 @@ mod tests {
             (libc::EACCES, BindMode::Auto, "AmbientCapabilities"),
             (libc::EBUSY, BindMode::Auto, "ss --xdp -p"),
             (libc::EOPNOTSUPP, BindMode::ZeroCopy, "--bind copy"),
+            (libc::EINVAL, BindMode::ZeroCopy, "driver wants"),
+            (libc::ENOENT, BindMode::ZeroCopy, "--bind copy"),
+            (libc::EPERM, BindMode::ZeroCopy, "zero-copy mode"),
+            (libc::EBUSY, BindMode::ZeroCopy, "ss --xdp -p"),
+            (libc::ENETDOWN, BindMode::ZeroCopy, "ip link set eth0 up"),
+            (libc::EOPNOTSUPP, BindMode::Copy, "not even by copying"),
             (libc::EOPNOTSUPP, BindMode::Auto, "wirepath doctor eth0"),
             (libc::EINVAL, BindMode::Auto, "ethtool -L eth0 combined"),
             (libc::ENETDOWN, BindMode::Auto, "ip link set eth0 up"),
@@ -349,6 +391,22 @@ mod tests {
             let cause = std::error::Error::source(&error).expect("what the kernel said");
             assert_eq!(cause.to_string(), errno(number).to_string());
         }
+    }
+
+    #[test]
+    fn a_queue_that_is_taken_names_the_program_beside_it() {
+        let occupant = Occupant {
+            interface: "eth0".to_owned(),
+            id: 7,
+            name: Some("fw".to_owned()),
+            mode: Mode::Driver,
+            holder: Holder::Link {
+                id: 9,
+                processes: vec![(42, "fwd".to_owned())],
+            },
+        };
+        let text = whose("eth0", Some(&occupant));
+        assert!(text.contains("process 42 (fwd)"), "{text}");
     }
 
     #[test]

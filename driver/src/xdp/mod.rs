@@ -40,6 +40,7 @@ mod error;
 pub mod filter;
 pub mod groups;
 pub mod interface;
+mod lent;
 mod options;
 mod processes;
 mod queue;
@@ -95,7 +96,8 @@ impl Xdp {
         let mut held = Held::take(options, &interface, last + 1)?;
         let mut opened = Vec::new();
         for queue in options.queues.clone() {
-            opened.push(queue::open(options, &interface, shape, queue)?);
+            let queue = queue::open(options, &interface, shape, queue);
+            opened.push(queue.map_err(|error| name_holder(error, interface.index))?);
         }
         for (number, queue) in options.queues.clone().zip(&opened) {
             queue.with_socket(|fd: BorrowedFd<'_>| held.filter.set_socket(number, fd))?;
@@ -134,6 +136,14 @@ impl Xdp {
     pub fn into_queues(self) -> Vec<XdpQueue> {
         self.queues
     }
+}
+
+/// Adds who has the interface, as its program tells, to a refusal for that.
+fn name_holder(mut error: XdpError, ifindex: u32) -> XdpError {
+    if let XdpError::Busy { occupant, .. } = &mut error {
+        *occupant = filter::occupant(ifindex).ok().flatten().map(Box::new);
+    }
+    error
 }
 
 /// The kernel binds to an interface that is down, and nothing would come.

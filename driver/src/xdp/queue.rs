@@ -6,7 +6,9 @@
 //! waits in [`Lent`] at the slot's number: lent for receiving from the time its
 //! descriptor is put into the fill ring until it comes out of the RX ring, and
 //! for sending from the TX ring until the completion ring. Nobody can reach a
-//! lent frame, so the kernel alone touches its bytes.
+//! lent frame, so the kernel alone touches its bytes. Only frames of the queue's own
+//! pool are lent: a frame of another is copied into one of it to be sent, for its
+//! slot's number means another slot here.
 //!
 //! The fill ring and the RX ring have the same length, and no more slots are lent
 //! for receiving than that, so the RX ring is never full: what cannot be received
@@ -18,12 +20,22 @@
 //! call (`TX_BATCH_SIZE` of net/xdp/xsk.c), and then says `EAGAIN`, as it also does
 //! when the completion ring or the socket's send buffer is full. So a kick goes on
 //! while it gets anywhere, and what is left is tried again after [`RETRY`].
+//!
+//! The fill ring has the same flag, which a driver sets that found the ring empty
+//! or stopped its polling. It is looked at whenever slots were lent, not only
+//! before sleeping: an owner that polls on would else never receive again.
+//!
+//! # Links
+//! An interface that is down takes nothing: what is in the TX ring waits until it
+//! is up again, which is counted and no error. One that is deleted is an error, for
+//! good.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use xsk_rs::{FrameDesc, Umem};
@@ -32,6 +44,7 @@ use super::Held;
 use super::bind::{self, Rings};
 use super::error::Place;
 use super::interface::Interface;
+use super::lent::Lent;
 use super::options::{Shape, XdpOptions};
 use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
@@ -46,8 +59,12 @@ use crate::trace::{Event, Stage, emit, enabled};
 const RETRY: Duration = Duration::from_millis(1);
 
 /// How often a queue that receives nothing asks whether its interface is still
-/// there.
+/// there, and one that cannot send whether it is up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a busy queue lets others see how far it is. To look at a ring's other
+/// cursor takes a cache line from whoever moves it.
+const SHOW_INTERVAL: Duration = Duration::from_millis(1);
 
 /// One queue of an interface. Dropping it closes its socket; the program leaves
 /// the interface with the last queue.
@@ -60,6 +77,8 @@ pub struct XdpQueue {
     /// By slot.
     slots: Box<[FrameDesc]>,
     umem: Umem,
+    /// The length of a slot, which is a power of two, as its exponent.
+    frame_len_log2: u32,
     pool: FramePool,
     _held: Option<Arc<Held>>,
     info: QueueInfo,
@@ -84,32 +103,12 @@ pub struct XdpQueue {
     /// When to call the kernel again, which left frames in the TX ring.
     retry_at: Option<Nanos>,
     check_at: Nanos,
+    /// When to let others see how far it is.
+    show_at: Nanos,
+    /// What the kernel said when the interface was gone.
+    gone: Option<i32>,
     /// Where descriptors go through.
     descs: [FrameDesc; BURST_FRAMES],
-}
-
-/// Frames of slots that the kernel has, by slot.
-struct Lent(Box<[Option<Frame>]>);
-
-impl Lent {
-    fn put(&mut self, frame: Frame) {
-        let slot = frame.slot() as usize;
-        self.0[slot] = Some(frame);
-    }
-
-    fn take(&mut self, slot: usize) -> Option<Frame> {
-        self.0.get_mut(slot)?.take()
-    }
-}
-
-impl Drop for Lent {
-    /// The socket is closed, but the kernel may still be about to write to or
-    /// read from what was lent.
-    fn drop(&mut self) {
-        for frame in self.0.iter_mut().filter_map(Option::take) {
-            frame.abandon();
-        }
-    }
 }
 
 struct Closing(Arc<Shared>);
@@ -148,10 +147,11 @@ pub(super) fn open(
     let mut queue = XdpQueue {
         shared: Closing(Arc::new(Shared::new(number, shape.ring_len_frames, socket))),
         rings,
-        lent: Lent((0..shape.frames).map(|_| None).collect()),
+        lent: Lent::new(shape.frames),
         spares: Spares::new(&memory.pool),
         slots: memory.descs,
         umem: memory.umem,
+        frame_len_log2: shape.frame_len.ilog2(),
         pool: memory.pool,
         _held: None,
         info,
@@ -169,6 +169,8 @@ pub(super) fn open(
         unkicked: Vec::new(),
         retry_at: None,
         check_at: Nanos(0),
+        show_at: Nanos(0),
+        gone: None,
         descs: [FrameDesc::default(); BURST_FRAMES],
     };
     while queue.lend() > 0 {}
@@ -231,11 +233,16 @@ impl XdpQueue {
         frames.len() - before
     }
 
+    /// The slot that a descriptor names, and the byte in it.
+    fn place(&self, desc: &FrameDesc) -> (usize, usize) {
+        let in_slot = (1 << self.frame_len_log2) - 1;
+        (desc.addr() >> self.frame_len_log2, desc.addr() & in_slot)
+    }
+
     /// The frame that a descriptor of the RX ring tells of, unless it makes no
     /// sense.
     fn received_frame(&mut self, desc: &FrameDesc) -> Option<Frame> {
-        let stride = self.pool.slot_len() + super::umem::HEADROOM as usize;
-        let (slot, at) = (desc.addr() / stride, desc.addr() % stride);
+        let (slot, at) = self.place(desc);
         let mut frame = self.lent.take(slot)?;
         self.rx_lent -= 1;
         self.received += 1;
@@ -262,7 +269,8 @@ impl XdpQueue {
         let wanted = (self.rx_share - self.rx_lent).min(BURST_FRAMES as u32) as usize;
         let mut count = 0;
         while count < wanted {
-            let Some(frame) = self.spares.take().or_else(|| self.pool.take_rx()) else {
+            let at_hand = self.spares.take();
+            let Some(frame) = at_hand.or_else(|| self.restock(wanted - count)) else {
                 self.stats.rx_no_frame += 1;
                 break;
             };
@@ -278,11 +286,27 @@ impl XdpQueue {
         taken
     }
 
+    /// A frame off the pool, with the others that are wanted at hand.
+    fn restock(&mut self, wanted: usize) -> Option<Frame> {
+        self.spares.stock(wanted);
+        self.spares.take()
+    }
+
     /// Lends what came back, a good part of a burst at a time.
     fn lend_again(&mut self) {
         let missing = self.rx_share - self.rx_lent;
         if missing >= (BURST_FRAMES as u32 / 2).min(self.rx_share / 4).max(1) {
             while self.lend() == BURST_FRAMES {}
+            self.wake_receiver();
+        }
+    }
+
+    /// Tells the kernel of lent slots if it asked for that.
+    fn wake_receiver(&mut self) {
+        order_before_flag();
+        if self.rings.fill.needs_wakeup() {
+            // It fails while the interface is down, when nothing comes in.
+            let _ = self.socket().kick_rx();
         }
     }
 
@@ -291,7 +315,8 @@ impl XdpQueue {
     fn look_again(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         if now >= self.check_at {
             self.check_at = now + CHECK_INTERVAL;
-            self.socket().take_error().map_err(|e| self.gone(&e))?;
+            // The kernel tells it once.
+            self.socket().take_error().map_err(|e| self.note_gone(&e))?;
         }
         if !self.is_busy_polling {
             return Ok(0);
@@ -301,12 +326,74 @@ impl XdpQueue {
         Ok(self.receive(now, frames))
     }
 
-    fn gone(&self, error: &io::Error) -> io::Error {
+    /// The error of this call, and of all later ones.
+    fn note_gone(&mut self, error: &io::Error) -> io::Error {
+        let errno = *self
+            .gone
+            .insert(error.raw_os_error().unwrap_or(libc::ENETDOWN));
+        self.say_gone(errno)
+    }
+
+    fn say_gone(&self, errno: i32) -> io::Error {
+        let error = io::Error::from_raw_os_error(errno);
         let text = format!("the interface {} is gone ({error})", self.interface);
         io::Error::new(io::ErrorKind::NotConnected, text)
     }
 
-    /// Puts a frame into `descs`, and where nobody reaches it.
+    fn check_gone(&self) -> io::Result<()> {
+        self.gone.map_or(Ok(()), |errno| Err(self.say_gone(errno)))
+    }
+
+    /// The frame to send for `frame`: itself, or a copy of one of another pool,
+    /// whose slot is none of ours. None, and counted, where no card could send it;
+    /// itself as an error where there is no slot for a copy now.
+    fn own(&mut self, frame: Frame) -> Result<Option<Frame>, Frame> {
+        if !(ETHERNET_HEADER..=self.pool.slot_len()).contains(&frame.len()) {
+            self.stats.tx_errors += 1;
+            return Ok(None);
+        }
+        if frame.is_of(&self.pool) {
+            return Ok(Some(frame));
+        }
+        let Some(mut copy) = self.spares.take().or_else(|| self.pool.take_tx()) else {
+            return Err(frame);
+        };
+        copy.set_bounds(0, frame.len());
+        copy.copy_from_slice(&frame);
+        copy.meta = frame.meta;
+        Ok(Some(copy))
+    }
+
+    /// Moves frames to `descs` until there are `room`; returns how many there are,
+    /// and how many frames were taken for that.
+    fn prepare_all(
+        &mut self,
+        now: Nanos,
+        room: usize,
+        frames: &mut VecDeque<Frame>,
+    ) -> (usize, usize) {
+        let (mut count, mut taken) = (0, 0);
+        while count < room && taken < BURST_FRAMES {
+            let Some(frame) = frames.pop_front() else {
+                break;
+            };
+            match self.own(frame) {
+                Ok(Some(frame)) => {
+                    self.prepare(now, count, frame);
+                    count += 1;
+                }
+                Ok(None) => {}
+                Err(frame) => {
+                    frames.push_front(frame);
+                    break;
+                }
+            }
+            taken += 1;
+        }
+        (count, taken)
+    }
+
+    /// Puts a frame of ours into `descs`, and where nobody reaches it.
     fn prepare(&mut self, now: Nanos, place: usize, mut frame: Frame) {
         frame.move_to_start();
         let len = frame.len();
@@ -339,10 +426,12 @@ impl XdpQueue {
                 // All of it was taken, or the card will.
                 Ok(()) => return Ok(()),
                 Err((Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR), _)) => {}
-                // It is down: frames wait until it is up, as on a card without
-                // a cable.
-                Err((Some(libc::ENETDOWN), _)) => break,
-                Err((_, error)) => return Err(self.gone(&error)),
+                Err((Some(libc::ENETDOWN), _)) => {
+                    self.shared.0.count_link_down();
+                    self.retry_at = Some(now + CHECK_INTERVAL);
+                    return Ok(());
+                }
+                Err((_, error)) => return Err(self.note_gone(&error)),
             }
             self.take_back(now);
             let before = std::mem::replace(&mut left, self.in_tx_ring());
@@ -369,8 +458,7 @@ impl XdpQueue {
             // uses.
             let count = unsafe { self.rings.comp.consume(&mut self.descs) };
             for place in 0..count {
-                let slot = self.descs[place].addr()
-                    / (self.pool.slot_len() + super::umem::HEADROOM as usize);
+                let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
                     trace(moment(now), Stage::NicDone, &frame);
                     self.spares.put(frame);
@@ -399,6 +487,21 @@ impl XdpQueue {
     }
 }
 
+/// A ring's position was written before the ring's flag is read. The kernel
+/// does the same the other way round, so one of the two sees the other's; else a
+/// frame could wait for a call that nobody makes.
+fn order_before_flag() {
+    fence(Ordering::SeqCst);
+}
+
+impl Drop for XdpQueue {
+    /// The last counts, before the rings go.
+    fn drop(&mut self) {
+        self.take_back(Nanos(0));
+        self.show();
+    }
+}
+
 impl Queue for XdpQueue {
     fn info(&self) -> &QueueInfo {
         &self.info
@@ -409,35 +512,37 @@ impl Queue for XdpQueue {
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.drive_if_due(now)?;
         let mut taken = self.receive(now, frames);
         if taken == 0 {
             taken = self.look_again(now, frames)?;
         }
         self.lend_again();
-        self.show();
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            self.show();
+        }
         Ok(taken)
     }
 
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+        self.check_gone()?;
         self.take_back(now);
         let wanted = frames.len().min(BURST_FRAMES);
         let free = self.rings.tx.nb_free(wanted as u32) as usize;
-        let count = wanted.min(free);
-        self.stats.tx_ring_full += u64::from(count < wanted);
-        for (place, frame) in frames.drain(..count).enumerate() {
-            self.prepare(now, place, frame);
-        }
+        let (count, taken) = self.prepare_all(now, wanted.min(free), frames);
+        self.stats.tx_ring_full += u64::from(taken < wanted);
         // SAFETY: the descriptors are of this socket's UMEM, and their frames
         // have just been put where nobody reaches them.
-        let taken = unsafe { self.rings.tx.produce(&self.descs[..count]) };
+        let queued = unsafe { self.rings.tx.produce(&self.descs[..count]) };
         assert_eq!(
-            taken, count,
+            queued, count,
             "a ring of which we are the producer does not fill by itself"
         );
         self.queued += count as u64;
         self.is_unkicked |= count > 0;
-        Ok(count)
+        Ok(taken)
     }
 
     fn kick(&mut self, now: Nanos) -> io::Result<()> {
@@ -449,6 +554,7 @@ impl Queue for XdpQueue {
             let event = Event::new(moment(now), Stage::DriverKick, tag.flow).frame(frame_len);
             emit(event.bytes(tag.offset, tag.len as usize));
         }
+        order_before_flag();
         if self.rings.tx.needs_wakeup() {
             self.drive(now)?;
         }
@@ -464,10 +570,7 @@ impl Queue for XdpQueue {
     }
 
     fn arm(&mut self) -> bool {
-        if self.rings.fill.needs_wakeup() {
-            // It fails while the interface is down, when nothing comes in.
-            let _ = self.socket().kick_rx();
-        }
+        self.wake_receiver();
         self.show();
         self.rings.rx.nb_avail(1) > 0
     }

@@ -3,7 +3,7 @@
 //! The ledger: a frame that the program redirected was received, or waits in an
 //! RX ring, or is in one of the kernel's counters of drops; a frame that was put
 //! into a TX ring came back through the completion ring, or is still out, or was
-//! invalid. [`XdpStats::each`] gives every term.
+//! invalid. [`QueueStats::each`] gives every term.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,6 +79,9 @@ pub struct QueueStats {
     pub queued: u64,
     /// Descriptors that came back through the completion ring.
     pub completed: u64,
+    /// Times that the kernel was to send and the interface was down. The frames
+    /// wait in the TX ring.
+    pub link_down: u64,
 }
 
 impl QueueStats {
@@ -88,6 +91,7 @@ impl QueueStats {
         f("queued", self.queued);
         f("completed", self.completed);
         f("in_flight", self.in_flight());
+        f("link_down", self.link_down);
         self.kernel.each(&mut f);
     }
 
@@ -163,6 +167,7 @@ pub(super) struct Shared {
     received: AtomicU64,
     queued: AtomicU64,
     completed: AtomicU64,
+    link_down: AtomicU64,
 }
 
 /// Where the kernel's counters come from.
@@ -186,6 +191,7 @@ impl Shared {
             received: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            link_down: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +206,10 @@ impl Shared {
         self.received.store(received, Relaxed);
         self.queued.store(queued, Relaxed);
         self.completed.store(completed, Relaxed);
+    }
+
+    pub(super) fn count_link_down(&self) {
+        self.link_down.fetch_add(1, Relaxed);
     }
 
     /// Notes the last counters; nobody asks the socket after that.
@@ -231,6 +241,7 @@ impl Shared {
             received: self.received.load(Relaxed),
             queued: self.queued.load(Relaxed),
             completed: self.completed.load(Relaxed),
+            link_down: self.link_down.load(Relaxed),
         }
     }
 

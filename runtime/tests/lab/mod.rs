@@ -70,18 +70,35 @@ impl Queue for Lossy {
 pub struct Lab {
     pub server: Runtime,
     pub client: Runtime,
+    /// The server's stack.
+    #[allow(dead_code, reason = "not every test that uses the lab asks it")]
+    pub stack: Stack,
     client_loses: Arc<AtomicUsize>,
 }
 
 impl Lab {
+    #[allow(dead_code, reason = "some tests want several cables")]
     pub fn new() -> Lab {
-        let (near, end) = cable(CableOptions::default()).unwrap();
+        Lab::with_cables(1, 2)
+    }
+
+    /// Joined by several cables, each a queue of both; the server has `procs`
+    /// P's, and the client two.
+    pub fn with_cables(cables: usize, procs: usize) -> Lab {
         let lose = Arc::new(AtomicUsize::new(0));
-        let client_loses = lose.clone();
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        for _ in 0..cables {
+            let (here, end) = cable(CableOptions::default()).unwrap();
+            let lose = lose.clone();
+            near.push(Box::new(here) as Box<dyn Queue>);
+            far.push(Box::new(Lossy { end, lose }) as Box<dyn Queue>);
+        }
+        let (server, client) = (stack(1, SERVER, near), stack(2, CLIENT, far));
         Lab {
-            server: runtime(1, SERVER, Box::new(near)),
-            client: runtime(2, CLIENT, Box::new(Lossy { end, lose })),
-            client_loses,
+            server: runtime(procs, server.clone()),
+            client: runtime(2, client),
+            stack: server,
+            client_loses: lose,
         }
     }
 
@@ -93,11 +110,14 @@ impl Lab {
     }
 }
 
-fn runtime(number: u8, addr: IpAddr, queue: Box<dyn Queue>) -> Runtime {
+fn stack(number: u8, addr: IpAddr, queues: Vec<Box<dyn Queue>>) -> Stack {
     let mac = format!("02:00:00:00:00:0{number}").parse().unwrap();
     let config = Config::new(mac, vec![format!("{addr}/24").parse().unwrap()]);
-    let stack = Stack::new(config, vec![queue]).unwrap();
-    let builder = Runtime::builder().max_procs(2).stack(stack);
+    Stack::new(config, queues).unwrap()
+}
+
+fn runtime(procs: usize, stack: Stack) -> Runtime {
+    let builder = Runtime::builder().max_procs(procs).stack(stack);
     builder.build().unwrap()
 }
 

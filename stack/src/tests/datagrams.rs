@@ -8,7 +8,7 @@ use crate::udp::Outgoing;
 impl Net {
     /// A UDP socket of a side, registered.
     #[track_caller]
-    fn udp(&self, side: usize, addr: &str) -> Fd {
+    pub(super) fn udp(&self, side: usize, addr: &str) -> Fd {
         self.udp_with(side, addr, &UdpOptions::default())
     }
 

@@ -126,7 +126,7 @@ fn what_is_mended_needs_no_mending() {
 fn a_veth_is_seen_as_it_is() {
     let lab = lab!(bare "a_veth_is_seen_as_it_is");
     lab.net()
-        .ip("link add near numrxqueues 2 numtxqueues 1 type veth peer name far numrxqueues 1 numtxqueues 2");
+        .ip("link add near numrxqueues 2 type veth peer name far numtxqueues 2");
     lab.net().ip("link set far up mtu 9000");
     lab.net().ip("addr add 10.0.0.1/24 dev near");
     let addr = ["--addr", "10.0.0.1/24"];

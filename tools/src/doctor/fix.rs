@@ -8,7 +8,7 @@
 use std::process::{Command, Stdio};
 
 use super::judge::{Finding, Severity, Step};
-use super::report::shell;
+use super::shell::{printable, shell};
 
 /// What was done.
 pub struct Done {
@@ -35,19 +35,22 @@ impl Done {
             eprintln!("to undo:");
         }
         for undo in self.undo.iter().rev() {
-            eprintln!("  {undo}");
+            eprintln!("  {}", printable(undo));
         }
     }
 }
 
-/// Runs the safe mends of what is a warning or worse. Each command is printed
-/// before it is run; to standard error, so that JSON stays alone on standard
-/// output.
-pub fn run(findings: &[Finding]) -> Done {
+/// The steps of the safe mends of what is a warning or worse.
+pub fn steps(findings: &[Finding]) -> impl Iterator<Item = &Step> {
     let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
     let safe = bad.flat_map(|f| &f.mends).filter(|mend| mend.is_safe);
-    let steps = safe.flat_map(|mend| &mend.steps);
-    let outcomes: Vec<_> = steps.map(run_one).collect();
+    safe.flat_map(|mend| &mend.steps)
+}
+
+/// Runs the safe mends. Each command is printed before it is run; to standard
+/// error, so that JSON stays alone on standard output.
+pub fn run(findings: &[Finding]) -> Done {
+    let outcomes: Vec<_> = steps(findings).map(run_one).collect();
     Done {
         failed: outcomes.iter().filter(|undo| undo.is_none()).count(),
         undo: outcomes.into_iter().flatten().collect(),
@@ -57,7 +60,7 @@ pub fn run(findings: &[Finding]) -> Done {
 /// The command that undoes it, if it went well.
 fn run_one(step: &Step) -> Option<String> {
     let (program, args) = step.command.split_first()?;
-    eprintln!("+ {}", shell(&step.command));
+    eprintln!("+ {}", printable(&shell(&step.command)));
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

@@ -14,6 +14,7 @@ mod fix;
 mod judge;
 mod plan;
 mod report;
+mod shell;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::facts::{Facts, Unseen};
 use super::judge::{About, Finding, Mend, Severity};
 use super::plan::Plan;
+use super::shell::{printable, shell};
 
 /// The width that text is wrapped at, columns.
 const WIDTH: usize = 92;
@@ -72,7 +73,7 @@ impl fmt::Display for Report<'_> {
             write_finding(f, finding, self.prompt())?;
         }
         if let Some(interface) = &self.facts.interface {
-            writeln!(f, "\ninterface {}", interface.link.name)?;
+            writeln!(f, "\ninterface {}", printable(&interface.link.name))?;
             for finding in self.about(About::Interface) {
                 write_finding(f, finding, self.prompt())?;
             }
@@ -102,7 +103,7 @@ pub fn summary(findings: &[Finding], facts: &Facts) -> String {
     let problems = count(findings, Severity::Problem);
     let warnings = count(findings, Severity::Warning);
     let what = match &facts.interface {
-        Some(interface) => format!("`wirepath serve --xdp {}`", interface.link.name),
+        Some(interface) => format!("`wirepath serve --xdp {}`", printable(&interface.link.name)),
         None => "`wirepath serve --xdp`".into(),
     };
     let warned = match warnings {
@@ -165,14 +166,18 @@ fn write_commands<'a>(
 ) -> fmt::Result {
     let labels = std::iter::once(label).chain(std::iter::repeat(""));
     for (label, command) in labels.zip(commands) {
-        writeln!(f, "  {label:<INDENT$}{prompt}{}", shell(command))?;
+        writeln!(
+            f,
+            "  {label:<INDENT$}{prompt}{}",
+            printable(&shell(command))
+        )?;
     }
     Ok(())
 }
 
 fn write_wrapped(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     let mut label = label;
-    for line in wrap(text, WIDTH - INDENT - 2) {
+    for line in wrap(&printable(text), WIDTH - INDENT - 2) {
         writeln!(f, "  {label:<INDENT$}{line}")?;
         label = "";
     }
@@ -193,36 +198,9 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A command as one types it into a shell.
-pub fn shell(words: &[String]) -> String {
-    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    words.join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commands_are_quoted_for_a_shell() {
-        for (word, want) in [
-            ("eth0", "eth0"),
-            ("", "''"),
-            ("echo 2 > /sys/x", "'echo 2 > /sys/x'"),
-            ("it's", r"'it'\''s'"),
-            ("$(id)", "'$(id)'"),
-        ] {
-            assert_eq!(quoted(word), want);
-        }
-    }
 
     #[test]
     fn text_is_wrapped_at_words() {

@@ -178,7 +178,7 @@ fn no_interface(ifindex: u32, source: io::Error) -> FilterError {
 }
 
 /// The program that is on the interface, if there is one.
-fn occupant(ifindex: u32) -> Result<Option<Occupant>, FilterError> {
+pub(in crate::xdp) fn occupant(ifindex: u32) -> Result<Option<Occupant>, FilterError> {
     Ok(programs(ifindex)?.first().map(|&(mode, id)| Occupant {
         interface: interface::name_of(ifindex),
         id,

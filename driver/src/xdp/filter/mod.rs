@@ -45,8 +45,19 @@
 //!   before the program runs, which then sees an untagged frame. On an interface
 //!   that carries tagged traffic for our addresses it must be switched off.
 //!
+//! # Capabilities
+//!
+//! CAP_BPF and CAP_NET_ADMIN for maps and programs; and CAP_PERFMON, without
+//! which the verifier guards against speculation by refusing pointers that move
+//! by what a frame says, such as the length of its IP header. All of it is for
+//! loading and attaching; counting, reading the counters and taking the program
+//! off need nothing.
+//!
 //! # Rejected
 //!
+//! * Reading behind a variable header by `bpf_xdp_load_bytes`, which would do
+//!   without CAP_PERFMON: it came with Linux 5.18, and several kernels that are
+//!   in service for years to come are older.
 //! * libxdp's own program for AF_XDP takes every frame of the queue, SSH
 //!   included.
 //! * A program in C: the build, or the machine, would need clang and an ELF
@@ -72,6 +83,7 @@ mod verdicts;
 pub(super) mod tests;
 
 pub use error::{FilterError, Holder, Occupant};
+pub(super) use link::occupant;
 pub use link::{AttachMode, Attached, Mode};
 pub use rules::{ADDRS_MAX, Deployment, PORTS_MAX, Rules, RulesFault};
 pub use verdicts::{Counters, Fate, Verdicts};
@@ -81,6 +93,10 @@ const NAME: &str = "wirepath_filter";
 
 /// Bytes of the verifier's log that are kept for an error.
 const LOG_BYTES: usize = 1 << 20;
+
+/// What the verifier says to one without CAP_PERFMON of pointers that move by
+/// what is in the frame or by the number of the CPU.
+const FOR_THE_TRUSTED: [&str; 2] = ["prohibited for !root", "unsupported alu operation"];
 
 /// How often a load is tried that signals interrupt.
 const LOADS_MAX: u32 = 32;
@@ -212,6 +228,9 @@ fn load(insns: &[asm::Insn]) -> Result<OwnedFd, FilterError> {
     };
     let refused = matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EACCES));
     let log = last_lines(&log);
+    if FOR_THE_TRUSTED.iter().any(|words| log.contains(words)) {
+        return Err(FilterError::Permission { step, source });
+    }
     if log.is_empty() || !refused {
         return Err(FilterError::of(step, first));
     }

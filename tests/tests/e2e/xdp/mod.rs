@@ -16,6 +16,7 @@ mod crash;
 mod cycles;
 mod frames;
 mod lab;
+mod ledger;
 mod link;
 mod queues;
 mod refusals;

@@ -28,6 +28,7 @@ use self::ethtool::Ethtool;
 use self::link::Standing;
 use self::netdev::Netdev;
 use super::facts::{Build, Facts, Interface, Master, Unseen};
+use super::shell::printable;
 
 /// Why there are no facts.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +130,7 @@ fn look_at(name: &str, links: &[Standing], seen: &mut Seen) -> Result<Interface,
     let Some(it) = links.iter().find(|it| it.link.name == name) else {
         return Err(CollectError::NoInterface {
             name: name.to_owned(),
-            there: names(links),
+            there: names(links).iter().map(|name| printable(name)).collect(),
         });
     };
     let mut interface = Interface {

@@ -34,11 +34,11 @@ fn own(case: &Case<'_>, addr: IpAddr) -> Finding {
     )
     .why(
         "both the kernel and the server would answer for it: ARP and neighbour discovery for \
-            an address of the server's own must be the server's alone",
+         an address of the server's own must be the server's alone",
     )
     .mend(Mend::advice(
         "share it: --share-host with --ports instead of --addr; the kernel keeps ARP, ICMP \
-             and all other ports",
+         and all other ports",
     ))
     .mend(
         Mend::change(
@@ -87,7 +87,7 @@ fn not_shared(found: String) -> Finding {
     Finding::problem("address", found)
         .why(
             "with --share-host the server answers at addresses that the kernel has on the \
-            interface",
+             interface",
         )
         .mend(Mend::advice(
             "give the server an address of its own: --addr without --share-host",
@@ -122,7 +122,7 @@ fn port_taken(port: u16, protocol: Protocol) -> Finding {
     )
     .why(
         "the ports are reserved with kernel sockets, so that nobody else takes them: that \
-            fails (EADDRINUSE), and the program would take the other server's traffic",
+         fails (EADDRINUSE), and the program would take the other server's traffic",
     )
     .mend(
         Mend::command(&format!("ss -Hln{option}p sport = :{port}"))

@@ -70,7 +70,7 @@ pub fn native_limit(case: &Case<'_>) -> Option<Finding> {
         Finding::new("native-mtu", case.without_driver_mode(), found)
             .why(
                 "the driver gives each frame one buffer and refuses a program that does not take \
-                several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode",
+                 several (EINVAL, ERANGE or EOPNOTSUPP); --attach auto falls to generic mode",
             )
             .mend(set_mtu(case, name, limit.min(1500), mtu)),
     )

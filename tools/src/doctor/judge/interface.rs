@@ -1,9 +1,10 @@
 //! The link, the driver and its XDP, what else holds the interface.
 
 use super::drivers;
-use super::{Case, Finding, Mend, Severity, script};
+use super::{Case, Finding, Mend, script};
 use crate::doctor::facts::{Mode, Program};
 use crate::doctor::plan::{Attach, Bind};
+use crate::doctor::shell::quoted;
 
 pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = vec![link_layer(case), link_up(case), driver(case)];
@@ -96,12 +97,6 @@ pub fn native(case: &Case<'_>) -> Option<Finding> {
 /// Features that make some drivers take their XDP back while they are on.
 const AGAINST_XDP: [&str; 2] = ["rx-lro", "rx-gro-hw"];
 
-/// Whether the driver has no XDP, rather than not now.
-pub fn is_never_native(case: &Case<'_>) -> bool {
-    let not_now = case.driver() == "ena" || AGAINST_XDP.iter().any(|name| case.feature_is_on(name));
-    driver_runs_programs(case) == Some(false) && !not_now
-}
-
 fn no_native(case: &Case<'_>) -> Finding {
     let driver = case.driver();
     let found = format!("{driver} does not offer to run programs in the driver now");
@@ -171,9 +166,8 @@ fn offered(case: &Case<'_>) -> Finding {
     let found = format!("{driver} offers zero-copy");
     if driver == "virtio_net" && case.plan.bind != Bind::Copy {
         return Finding::note("zero-copy", found).why(
-            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, as vhost of a \
-             recent QEMU does) and frames need room for its header: EINVAL or EOPNOTSUPP \
-             otherwise, and --bind auto copies",
+            "the device must also be able to reset one queue (VIRTIO_F_RING_RESET, which recent \
+             versions of QEMU offer): EOPNOTSUPP otherwise, and --bind auto copies",
         );
     }
     Finding::ok("zero-copy", found)
@@ -252,11 +246,11 @@ fn master(case: &Case<'_>) -> Option<Finding> {
             .mend(Mend::advice(match kind {
                 "bond" => {
                     "serve on the bond itself in generic mode (--attach generic), or on a NIC \
-                that is in no bond"
+                     that is in no bond"
                 }
                 "bridge" => {
                     "serve on one end of a veth pair whose other end is a port of the bridge \
-                (see docs/af-xdp.md), or on a NIC that is in no bridge"
+                     (see docs/af-xdp.md), or on a NIC that is in no bridge"
                 }
                 _ => "serve on an interface that is part of no other",
             })),
@@ -275,7 +269,7 @@ fn bond(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("bond", "a bond")
             .why(
                 "in the driver the program runs on each member, whose frames a socket of the \
-                bond does not get: nothing arrives",
+                 bond does not get: nothing arrives",
             )
             .mend(Mend::advice(
                 "use --attach generic, which runs on the bond itself; or serve on one member",
@@ -287,22 +281,17 @@ fn vlan_parent(case: &Case<'_>) -> Option<Finding> {
     if case.interface.link.kind.as_deref() != Some("vlan") {
         return None;
     }
-    Some(
-        Finding::new("vlan-interface", Severity::Warning, "a VLAN interface")
-            .why("VLAN interfaces have no queues and no XDP of their own: generic mode only")
-            .mend(Mend::advice(
-                "serve on the interface below it: the program looks behind VLAN tags",
-            )),
-    )
+    Some(Finding::note("vlan-interface", "a VLAN interface").why(
+        "generic mode only: the program runs when the kernel has taken the tag off. On the \
+         interface below, tagged frames stay the kernel's",
+    ))
 }
 
 pub fn virtual_functions(case: &Case<'_>) -> Option<Finding> {
     let vfs = case.interface.virtual_functions.filter(|n| *n > 0)?;
     let found = format!("{vfs} virtual functions (SR-IOV) are on");
-    let off = format!(
-        "echo 0 > /sys/class/net/{}/device/sriov_numvfs",
-        case.name()
-    );
+    let path = format!("/sys/class/net/{}/device/sriov_numvfs", case.name());
+    let off = format!("echo 0 > {}", quoted(&path));
     if case.driver() != "ixgbe" {
         return Some(Finding::ok("sr-iov", found));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Finding, Mend, ranges, script};
+use crate::doctor::shell::quoted;
 
 pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let checks = [
@@ -25,7 +26,7 @@ fn processors(case: &Case<'_>) -> Option<Finding> {
     let found = format!("{queues} queues for {cpus} processors");
     let finding = Finding::warning("processors", found).why(
         "each queue has a shard of its own: more of them than processors share processors, \
-            and wait for each other",
+         and wait for each other",
     );
     let can_change = case.interface.channels.is_some_and(|c| c.combined > cpus);
     Some(if can_change {
@@ -66,7 +67,7 @@ fn numa(case: &Case<'_>) -> Option<Finding> {
         )
         .why(
             "frames and threads on another node than the NIC's cross the link between them \
-                for each frame",
+             for each frame",
         )
         .mend(
             Mend::command(&format!(
@@ -115,7 +116,7 @@ fn interrupts(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("interrupts", found)
             .why(
                 "queues whose interrupts share a processor share its time, however many the \
-                others are",
+                 others are",
             )
             .mend(
                 Mend::steps(steps)
@@ -149,12 +150,12 @@ fn irqbalance(case: &Case<'_>) -> Option<Finding> {
         Finding::note("irqbalance", "irqbalance runs")
             .why(
                 "it moves interrupts between processors as it sees fit, and undoes what was set \
-                by hand",
+                 by hand",
             )
             .mend(
                 Mend::change("systemctl stop irqbalance", "systemctl start irqbalance").remark(
                     "not run by --fix: it serves the whole machine; it can also be told \
-                        to leave interrupts alone (IRQBALANCE_BANNED_CPULIST)",
+                     to leave interrupts alone (IRQBALANCE_BANNED_CPULIST)",
                 ),
             ),
     )
@@ -181,13 +182,13 @@ fn busy_poll(case: &Case<'_>) -> Option<Finding> {
             Finding::warning("busy-poll", found)
                 .why(
                     "with --busy-poll the server asks the NIC itself: its interrupts interrupt \
-                    that, unless they are put off",
+                     that, unless they are put off",
                 )
                 .mend(
                     settings(case, (DEFER_HARD_IRQS, defer), (GRO_FLUSH_TIMEOUT, timeout))
                         .remark(
                             "measure with and without: where the server sleeps in between, it \
-                            can be slower",
+                             can be slower",
                         )
                         .safe(),
                 ),
@@ -198,7 +199,7 @@ fn busy_poll(case: &Case<'_>) -> Option<Finding> {
 /// Both settings, each as what it is to be and what it was.
 fn settings(case: &Case<'_>, defer: (u64, u64), timeout: (u64, u64)) -> Mend {
     let step = |file: &str, (to, from): (u64, u64)| {
-        let path = format!("/sys/class/net/{}/{file}", case.name());
+        let path = quoted(&format!("/sys/class/net/{}/{file}", case.name()));
         let write = |value: u64| script(format!("echo {value} > {path}"));
         (write(to), write(from))
     };

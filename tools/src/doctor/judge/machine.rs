@@ -6,15 +6,21 @@ use crate::doctor::plan::Plan;
 
 /// Capabilities that `serve --xdp` needs, by their numbers in
 /// include/uapi/linux/capability.h.
-const NEEDED: [(u32, &str, &str); 3] = [
+const NEEDED: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "to attach the program"),
     (13, "CAP_NET_RAW", "to make the sockets"),
     (CAP_BPF, "CAP_BPF", "to load the program"),
+    (
+        CAP_PERFMON,
+        "CAP_PERFMON",
+        "for the kernel's verifier to take it",
+    ),
 ];
 /// What sharing the host's addresses takes, where a port is below 1024.
 const TO_BIND: (u32, &str, &str) = (10, "CAP_NET_BIND_SERVICE", "to reserve ports below 1024");
 const CAP_BPF: u32 = 39;
-/// It may do what CAP_BPF and CAP_NET_ADMIN may for bpf(2).
+const CAP_PERFMON: u32 = 38;
+/// Whoever has it may do what CAP_BPF and CAP_PERFMON are for.
 const CAP_SYS_ADMIN: u32 = 21;
 /// It lifts the limit of locked memory.
 const CAP_IPC_LOCK: u32 = 14;
@@ -50,7 +56,7 @@ fn build(facts: &Facts) -> Finding {
     Finding::problem("build", format!("wirepath {version}, built without AF_XDP"))
         .why(
             "`serve --xdp` is not in this build: its C library needs clang and headers, so it is \
-            not in the default one",
+             not in the default one",
         )
         .mend(Mend::advice(
             "in wirepath's source: make deps && cargo install --path tools --features xdp",
@@ -78,13 +84,13 @@ fn kernel(machine: &Machine) -> Option<Finding> {
         old if old < OLDEST => Finding::problem("kernel", found)
             .why(
                 "before Linux 5.9 a program cannot be attached so that it goes when the process \
-                dies",
+                 dies",
             )
             .mend(upgrade),
         old if old < GOOD => Finding::warning("kernel", found)
             .why(
                 "before Linux 5.11 AF_XDP cannot prefer busy polling, and maps count as locked \
-                memory",
+                 memory",
             )
             .mend(upgrade),
         _ => Finding::ok("kernel", found),
@@ -103,7 +109,7 @@ fn socket(machine: &Machine) -> Option<Finding> {
             Finding::problem("af-xdp", "this process may not make AF_XDP sockets")
                 .why(
                     "socket(AF_XDP) wants CAP_NET_RAW in the network namespace, and no filter of \
-                system calls against it",
+                     system calls against it",
                 )
                 .mend(rights())
         }
@@ -138,7 +144,7 @@ fn jit(machine: &Machine) -> Option<Finding> {
         )
         .why(
             "the program runs for each frame of the interface, the kernel's too: \
-                interpreted, it takes several times as long",
+             interpreted, it takes several times as long",
         )
         .mend(
             Mend::change(
@@ -183,7 +189,7 @@ fn has(process: &Process, capability: u32) -> bool {
 /// The capabilities that it needs and lacks.
 fn missing(process: &Process, plan: &Plan) -> Vec<(u32, &'static str, &'static str)> {
     let lacks = |number: u32| {
-        let by_admin = number == CAP_BPF && has(process, CAP_SYS_ADMIN);
+        let by_admin = matches!(number, CAP_BPF | CAP_PERFMON) && has(process, CAP_SYS_ADMIN);
         !has(process, number) && !by_admin
     };
     let binds_low = plan.share_host && plan.ports.iter().any(|port| *port < 1024);
@@ -224,11 +230,11 @@ fn user_namespace(process: &Process) -> Option<Finding> {
         )
         .why(
             "bpf(2) asks for capabilities in the machine's first user namespace: root of another \
-            one cannot load the program",
+             one cannot load the program",
         )
         .mend(Mend::advice(
             "run it outside (a rootless container cannot run it), or in a container that keeps \
-             the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF`",
+             the machine's users: `--userns=host --cap-add NET_ADMIN,NET_RAW,BPF,PERFMON`",
         )),
     )
 }
@@ -252,9 +258,9 @@ fn container(machine: &Machine, plan: &Plan) -> Option<Finding> {
             be done: bpf(2) and socket(AF_XDP) must be allowed, and the NIC must be inside or the \
             network the host's")
         .mend(Mend::advice(
-            "if bpf(2) is refused in spite of the capabilities: Docker's and Podman's default \
-             profiles allow it with `--cap-add BPF`; then also `--cap-add NET_ADMIN --cap-add \
-             NET_RAW --network host --ulimit memlock=-1`",
+            "with Docker or Podman: `--cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add \
+             NET_RAW --network host --ulimit memlock=-1`; their default seccomp profiles allow \
+             bpf(2) to those with CAP_BPF",
         )))
 }
 

@@ -10,7 +10,6 @@ pub fn judge(case: &Case<'_>, is_generic: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(merging(case));
     if is_generic {
-        findings.extend(gro(case));
         findings.extend(virtio_checksums(case));
     }
     findings.extend(fcs(case));
@@ -70,15 +69,16 @@ pub fn refused_merging(case: &Case<'_>) -> Option<Finding> {
     )
 }
 
+/// With a generic program the kernel does without LRO and GRO of all kinds by
+/// itself (`generic_xdp_install` and `netif_elide_gro` in net/core).
 fn merging(case: &Case<'_>) -> Vec<Finding> {
-    if refuses_merging(case.driver()) {
+    if refuses_merging(case.driver()) || case.plan.attach == Attach::Generic {
         return Vec::new();
     }
     let found = merges(case).map(|(id, feature)| {
         Finding::warning(id, format!("{feature} is on"))
             .why(format!(
-                "{MERGING_WHY}; the kernel turns LRO off by itself when a generic \
-                program is attached, drivers not always"
+                "{MERGING_WHY}; in generic mode the kernel turns it off by itself, a driver may not"
             ))
             .mend(turn_off_merging(case, feature))
     });
@@ -100,13 +100,9 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
             Finding::note("gro-hw", format!("{feature} is on"))
                 .why(
                     "the host hands over large frames; the kernel turns this off itself while a \
-                program is in the driver",
+                     program is in the driver",
                 )
-                .mend(
-                    turn(case, feature)
-                        .remark("no reset: the device is told by a command")
-                        .safe(),
-                ),
+                .mend(turn(case, feature).remark("no reset: the device is told by a command")),
         );
     }
     let found = format!("{feature} is on, and cannot be changed");
@@ -114,33 +110,16 @@ pub fn virtio_merging(case: &Case<'_>) -> Option<Finding> {
         Finding::new("gro-hw", case.without_driver_mode(), found)
             .why(
                 "the host hands over large frames and cannot be told to stop (no \
-            VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
+                 VIRTIO_NET_F_CTRL_GUEST_OFFLOADS): virtio_net refuses a program (EOPNOTSUPP)",
             )
             .mend(Mend::advice(
                 "on the host, give the device these properties (QEMU): \
-             guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
+                 guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off",
             ))
             .mend(Mend::advice(
                 "use --attach generic: large frames are lost, and come again in parts",
             )),
     )
-}
-
-/// In generic mode the program runs behind GRO.
-fn gro(case: &Case<'_>) -> Option<Finding> {
-    if !case.feature_is_on("rx-gro") {
-        return None;
-    }
-    let why = "generic mode sees what GRO made of several frames: larger than a slot, it is lost, \
-        and comes again frame by frame";
-    let mend = turn(case, "gro")
-        .remark("no reset; the kernel's own receiving on this interface costs more processor time");
-    if case.plan.attach == Attach::Generic || super::interface::is_never_native(case) {
-        let found = "rx-gro is on, and the program will run in generic mode";
-        return Some(Finding::warning("gro", found).why(why).mend(mend.safe()));
-    }
-    let found = "rx-gro is on: to be turned off if the program is to stay in generic mode";
-    Some(Finding::note("gro", found).why(why).mend(mend))
 }
 
 fn fcs(case: &Case<'_>) -> Option<Finding> {
@@ -151,7 +130,7 @@ fn fcs(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("rx-fcs", "rx-fcs is on")
             .why(
                 "each frame carries its checksum of 4 bytes at its end: some drivers refuse a \
-                program, and slots hold 4 bytes less",
+                 program, and slots hold 4 bytes less",
             )
             .mend(turn(case, "rx-fcs")),
     )
@@ -172,7 +151,7 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
             )
             .why(
                 "the program does not see these tags: a tagged frame for the server's \
-                    address looks untagged. No VLAN is set up on this interface",
+                 address looks untagged. No VLAN is set up on this interface",
             )
             .mend(
                 turn(case, "rx-vlan-hw-parse")
@@ -186,12 +165,12 @@ fn vlan(case: &Case<'_>) -> Option<Finding> {
             "rx-vlan",
             format!(
                 "the NIC takes VLAN tags off frames \
-            (rx-vlan-hw-parse), and there are VLANs: {list}"
+                 (rx-vlan-hw-parse), and there are VLANs: {list}"
             ),
         )
         .why(
             "the program does not see the tags: frames of every VLAN for the server's \
-                address are taken, and answered untagged",
+             address are taken, and answered untagged",
         )
         .mend(turn(case, "rx-vlan-hw-parse").remark("some drivers reset the NIC")),
     )
@@ -242,13 +221,13 @@ fn peer(case: &Case<'_>) -> Option<Finding> {
         Finding::problem("peer-checksum", found)
             .why(format!(
                 "{CHECKSUM_WHY}. Segmentation (TSO) goes with it, which makes frames \
-                larger than a slot"
+                 larger than a slot"
             ))
             .mend(
                 Mend::change(&off, &back)
                     .remark(
                         "the peer's kernel then sums and cuts itself: more processor time \
-                        there, nothing is interrupted",
+                         there, nothing is interrupted",
                     )
                     .safe(),
             ),
@@ -281,7 +260,7 @@ fn virtio_checksums(case: &Case<'_>) -> Option<Finding> {
     }
     let finding = Finding::warning("rx-checksum", "rx-checksum is on, in generic mode").why(
         "the host and its other guests may hand over frames with incomplete checksums, which \
-            the server drops",
+         the server drops",
     );
     if !case.feature_is_fixed("rx-checksum") {
         return Some(finding.mend(turn(case, "rx-checksum")));

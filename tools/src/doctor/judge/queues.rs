@@ -74,7 +74,7 @@ pub fn ena_channels(case: &Case<'_>) -> Option<Finding> {
         Finding::new("ena-channels", case.without_driver_mode(), found)
             .why(
                 "ena gives each channel a second transmit queue for XDP: at most half of its \
-                channels may be in use (EINVAL otherwise)",
+                 channels may be in use (EINVAL otherwise)",
             )
             .mend(
                 Mend::change(
@@ -98,7 +98,7 @@ pub fn veth_queues(case: &Case<'_>) -> Option<Finding> {
         Finding::new("veth-queues", case.without_driver_mode(), found)
             .why(
                 "veth refuses a program in the driver where the peer has more transmit queues \
-                than this end has receive queues (ENOSPC)",
+                 than this end has receive queues (ENOSPC)",
             )
             .mend(
                 Mend::change(
@@ -183,7 +183,7 @@ fn spread(case: &Case<'_>) -> Option<Finding> {
     let last = case.rx_queues() - 1;
     let finding = Finding::warning("rss", found).why(
         "what arrives there goes to the kernel, which has no server at that address: those \
-            connections fail, unless rules (`ethtool -N`) steer the server's flows to its queues",
+         connections fail, unless rules (`ethtool -N`) steer the server's flows to its queues",
     );
     let finding = if case
         .interface
@@ -242,7 +242,7 @@ fn frames_for_rings(case: &Case<'_>) -> Option<Finding> {
         Finding::warning("frames", found)
             .why(
                 "with zero-copy the NIC holds as many of the server's frames as its ring has \
-                places: what is left must do for all that is in flight and buffered",
+                 places: what is left must do for all that is in flight and buffered",
             )
             .mend(Mend::advice(format!("use --frames {}", 4 * rings.rx)))
             .mend(

@@ -75,7 +75,7 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
     ),
     (
         "a user with few rights",
-        |f| f.machine.process.capabilities = Some(1 << 12 | 1 << 13 | 1 << 39),
+        |f| f.machine.process.capabilities = Some(1 << 12 | 1 << 13 | 3 << 38),
         "",
         "memlock",
         Problem,
@@ -132,7 +132,7 @@ pub const CHANGES: &[(&str, Change, &str, &str, Severity)] = &[
         |f| link(f).kind = Some("vlan".into()),
         "",
         "vlan-interface",
-        Warning,
+        Note,
     ),
     (
         "a bond",

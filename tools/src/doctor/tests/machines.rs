@@ -48,11 +48,11 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
         "--share-host --ports 20-30",
         &[("native", Note), ("ports", Problem)],
     ),
-    ("ice", "--attach generic", &[("gro", Warning)]),
+    ("ice", "--attach generic", &[]),
     (
         "ice",
         "--attach generic --bind zerocopy",
-        &[("zero-copy", Problem), ("gro", Warning)],
+        &[("zero-copy", Problem)],
     ),
     (
         "i40e",
@@ -63,7 +63,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
             ("numa", Note),
             ("irqbalance", Note),
             ("mtu", Problem),
-            ("gro", Note),
             ("rx-vlan", Warning),
         ],
     ),
@@ -88,7 +87,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
             ("native", Note),
             ("sr-iov", Warning),
             ("lro", Warning),
-            ("gro", Note),
             ("rx-vlan", Note),
         ],
     ),
@@ -113,7 +111,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
             ("lro", Warning),
             ("numa", Note),
             ("interrupts", Warning),
-            ("gro", Note),
             ("rx-vlan", Note),
         ],
     ),
@@ -136,7 +133,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
             ("native", Warning),
             ("ena-channels", Warning),
             ("mtu", Problem),
-            ("gro", Note),
         ],
     ),
     (
@@ -157,12 +153,7 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
     (
         "virtio_net",
         "--attach generic --queues 0",
-        &[
-            ("gro-hw", Note),
-            ("rss", Warning),
-            ("gro", Warning),
-            ("rx-checksum", Warning),
-        ],
+        &[("gro-hw", Note), ("rss", Warning), ("rx-checksum", Warning)],
     ),
     (
         "virtio_net-firecracker",
@@ -170,7 +161,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
         &[
             ("zero-copy", Note),
             ("gro-hw", Warning),
-            ("gro", Note),
             ("rx-checksum", Warning),
         ],
     ),
@@ -219,7 +209,6 @@ pub const MACHINES: &[(&str, &str, Found)] = &[
             ("af-xdp", Problem),
             ("capabilities", Problem),
             ("native", Warning),
-            ("gro", Warning),
             ("rx-vlan", Note),
         ],
     ),

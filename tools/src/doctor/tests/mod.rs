@@ -10,9 +10,11 @@ mod machines;
 use clap::Parser;
 
 use super::facts::{Facts, Interface};
-use super::judge::{Finding, Severity, judge};
+use super::fix;
+use super::judge::{Finding, Severity, Step, judge};
 use super::plan::{Plan, PlanOptions};
-use super::report::{Report, shell};
+use super::report::Report;
+use super::shell::shell;
 use Severity::{Note, Problem};
 use changes::CHANGES;
 use machines::MACHINES;
@@ -109,14 +111,8 @@ fn all_that_is_bad_is_explained_and_mended() {
 
 /// What `--fix` would run, with how it is undone.
 fn fixes(findings: &[Finding]) -> Vec<(String, String)> {
-    let mends = findings
-        .iter()
-        .flat_map(|f| &f.mends)
-        .filter(|mend| mend.is_safe);
-    let steps = mends.flat_map(|mend| &mend.steps);
-    steps
-        .map(|step| (shell(&step.command), shell(&step.undo)))
-        .collect()
+    let both = |step: &Step| (shell(&step.command), shell(&step.undo));
+    fix::steps(findings).map(both).collect()
 }
 
 #[test]
@@ -130,14 +126,7 @@ fn only_what_is_harmless_is_run_unasked() {
                 "ethtool -K vd1 tx-checksum-ip-generic on tx-checksum-sctp on",
             )][..],
         ),
-        (
-            "virtio_net",
-            "",
-            &[(
-                "ethtool -K ens3 rx-gro-hw off",
-                "ethtool -K ens3 rx-gro-hw on",
-            )],
-        ),
+        ("virtio_net", "", &[]),
         (
             "ice",
             "--busy-poll 20 --huge-pages --frames 131072",
@@ -244,4 +233,16 @@ fn plans_are_read_as_serve_reads_its_options() {
         let words = ["doctor"].into_iter().chain(wrong.split(' '));
         assert!(Planned::try_parse_from(words).is_err(), "{wrong}");
     }
+}
+
+/// Whoever names an interface gets no command of a shell run by it.
+#[test]
+fn a_name_is_no_command() {
+    let mut facts = facts("ice");
+    interface(&mut facts).link.name = "a;id>x".into();
+    let found = fixes(&judge(&facts, &plan("--busy-poll 20")));
+    let (run, undo) = &found[0];
+    let path = r"'\''/sys/class/net/a;id>x/napi_defer_hard_irqs'\''";
+    assert_eq!(run, &format!("sh -c 'echo 2 > {path}'"));
+    assert_eq!(undo, &format!("sh -c 'echo 0 > {path}'"));
 }

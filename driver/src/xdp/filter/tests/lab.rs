@@ -42,17 +42,12 @@ pub fn in_namespace(test: &str, body: impl FnOnce() + Send) {
     if !may(test) {
         return;
     }
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // SAFETY: only the network namespace of this thread changes.
-                let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
-                body();
-            })
-            .join()
+    on_a_thread(|| {
+        // SAFETY: only the network namespace of this thread changes.
+        let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+        body();
     });
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 /// Runs `ip ARGS` in the namespace of the thread.
@@ -124,16 +119,34 @@ pub fn with_socket(filter: &Filter) -> OwnedFd {
 /// Runs `body` on a thread that has lost every privilege.
 pub fn as_nobody<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     const NOBODY: libc::c_long = 65534;
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // SAFETY: the call itself, unlike libc's function, changes this
-                // thread alone.
-                let left = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-                assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
-                body()
-            })
-            .join()
-    });
+    on_a_thread(|| {
+        // SAFETY: the call itself, unlike libc's function, changes this thread
+        // alone.
+        let left = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+        body()
+    })
+}
+
+/// Runs `body` on a thread that has these capabilities alone, by number.
+pub fn with_capabilities<T: Send>(numbers: &[u32], body: impl FnOnce() -> T + Send) -> T {
+    // `_LINUX_CAPABILITY_VERSION_3`, of the calling thread.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let set: u64 = numbers.iter().map(|number| 1 << number).sum();
+    let [low, high] = [set as u32, (set >> 32) as u32];
+    // Effective, permitted, inheritable: of the low numbers, then the high.
+    let data = [low, low, 0, high, high, 0];
+    on_a_thread(|| {
+        // SAFETY: capset(2) reads both arrays, which are as long as version 3
+        // says, and changes this thread alone.
+        let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const data) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        body()
+    })
+}
+
+/// Runs `body` on a thread of its own. A panic goes on in the caller.
+fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let result = std::thread::scope(|scope| scope.spawn(body).join());
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

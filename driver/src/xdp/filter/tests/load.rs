@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::lab::may;
+use super::lab::{addr, may, with_capabilities};
 use crate::xdp::filter::asm::{Asm, Reg};
-use crate::xdp::filter::{FilterError, LOADS_MAX, last_lines, load, uninterrupted};
+use crate::xdp::filter::{Filter, FilterError, LOADS_MAX, Rules, last_lines, load, uninterrupted};
 
 #[test]
 fn the_end_of_a_log_is_what_is_quoted() {
@@ -46,4 +46,22 @@ fn signals_are_sat_out_up_to_a_limit() {
     });
     assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EAGAIN));
     assert_eq!(tries, LOADS_MAX);
+}
+
+#[test]
+fn three_capabilities_load_and_two_are_told_of_the_third() {
+    const NET_ADMIN: u32 = 12;
+    const PERFMON: u32 = 38;
+    const BPF: u32 = 39;
+    if !may("three_capabilities_load_and_two_are_told_of_the_third") {
+        return;
+    }
+    let load = || Filter::load(&Rules::own([addr("10.0.0.2"), addr("fd00::2")]), 1);
+    with_capabilities(&[NET_ADMIN, PERFMON, BPF], || load().unwrap());
+    let refused = with_capabilities(&[NET_ADMIN, BPF], || load().unwrap_err());
+    assert!(
+        matches!(refused, FilterError::Permission { .. }),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("cap_perfmon"), "{refused}");
 }

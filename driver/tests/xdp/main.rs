@@ -4,177 +4,23 @@
 //! Each test runs itself again under `unshare --net`. It needs root, for BPF is
 //! not to be had in a user namespace.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::errno::Errno;
 use wirepath_driver::xdp::{
     AttachMode, BindMode, FilterError, Mode, Monitor, Rules, Xdp, XdpError, XdpOptions, XdpQueue,
     XdpStats,
 };
 use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Queue, clock};
 
-const INSIDE: &str = "WIREPATH_TEST_INSIDE_NAMESPACE";
-/// The queue's interface, and the other end of its cable.
-const OURS: &str = "wp0";
-const PEER: &str = "wp1";
-const PATIENCE: Duration = Duration::from_secs(10);
+mod veth;
 
-/// Runs `body` in a network namespace with the veth pair; says so when the
-/// machine refuses.
-fn on_a_veth(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        ip(&format!("link add {OURS} type veth peer name {PEER}"));
-        for end in [OURS, PEER] {
-            fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").unwrap();
-            ip(&format!("link set {end} up"));
-        }
-        return body();
-    }
-    if !rustix::process::geteuid().is_root() {
-        assert!(
-            std::env::var_os("WIREPATH_REQUIRE_LAB").is_none_or(|v| v != "1"),
-            "WIREPATH_REQUIRE_LAB=1, and AF_XDP on a veth needs root"
-        );
-        let _ = writeln!(io::stderr(), "SKIPPED {test}: AF_XDP on a veth needs root");
-        return;
-    }
-    let status = Command::new("unshare")
-        .arg("--net")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed in its namespace");
-}
-
-#[track_caller]
-fn ip(args: &str) -> String {
-    let output = Command::new("ip").args(args.split(' ')).output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {args}: {words}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn options() -> XdpOptions {
-    XdpOptions::new(OURS, Rules::own(["10.9.0.2".parse().unwrap()]))
-}
-
-#[track_caller]
-fn open(options: &XdpOptions) -> (XdpQueue, Monitor) {
-    let xdp = Xdp::open(options).unwrap_or_else(|e| panic!("{e}"));
-    let monitor = xdp.monitor();
-    (xdp.into_queues().pop().expect("one queue"), monitor)
-}
-
-/// A UDP datagram to 10.9.0.2 in a frame, `payload` behind 42 bytes of headers.
-fn datagram(payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0xff; 6];
-    frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0x00]);
-    let total = u16::try_from(28 + payload.len()).unwrap().to_be_bytes();
-    frame.extend([0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0]);
-    frame.extend([10, 9, 0, 1, 10, 9, 0, 2]);
-    let len = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
-    frame.extend([0x30, 0x39, 0, 80, len[0], len[1], 0, 0]);
-    frame.extend(payload);
-    frame
-}
-
-/// The kernel's side of the cable: frames as they are (packet(7)).
-struct Peer {
-    socket: OwnedFd,
-    at: LinkAddr,
-}
-
-impl Peer {
-    fn new() -> Peer {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            flags,
-            SockProtocol::EthAll,
-        );
-        let at = getifaddrs().unwrap().find_map(|entry| {
-            let is_peer = entry.interface_name == PEER;
-            entry.address?.as_link_addr().filter(|_| is_peer).copied()
-        });
-        Peer {
-            socket: socket.unwrap(),
-            at: at.expect("the veth is there"),
-        }
-    }
-
-    fn send(&self, frame: &[u8]) {
-        let fd = self.socket.as_raw_fd();
-        let sent = sendto(fd, frame, &self.at, MsgFlags::empty());
-        assert_eq!(sent, Ok(frame.len()));
-    }
-
-    /// Whether a frame arrived that ends with `payload`.
-    #[track_caller]
-    fn await_frame(&self, payload: &[u8]) {
-        let mut buffer = [0; 4096];
-        wait_until("a frame arrives at the peer", || {
-            let got = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty());
-            got.is_ok_and(|len| buffer[..len].ends_with(payload))
-        });
-    }
-}
-
-/// Receives until `count` frames came, sleeping on the fd.
-#[track_caller]
-fn receive(queue: &mut XdpQueue, count: usize) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    wait_until("frames come in", || {
-        queue.rx_burst(clock::now(), &mut frames).unwrap();
-        if frames.len() < count && !queue.arm() {
-            let fd = queue.wakeup().expect("a socket");
-            let second = Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            };
-            poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&second)).unwrap();
-        }
-        frames.len() >= count
-    });
-    frames
-}
-
-fn filled(pool: &FramePool, bytes: &[u8]) -> Frame {
-    let mut frame = pool.take_tx().expect("the pool has frames");
-    assert!(frame.fill(bytes));
-    frame
-}
-
-/// Sends all of `frames`, however often it takes.
-#[track_caller]
-fn send(queue: &mut XdpQueue, mut frames: VecDeque<Frame>) {
-    wait_until("the ring takes all", || {
-        queue.tx_burst(clock::now(), &mut frames).unwrap();
-        queue.kick(clock::now()).unwrap();
-        queue.reclaim(clock::now());
-        frames.is_empty()
-    });
-}
+use veth::{
+    OURS, PEER, Peer, datagram, filled, ip, on_a_veth, open, options, receive, send, wait_until,
+};
 
 fn both_ways(attach: AttachMode, want: Mode) {
     let xdp = Xdp::open(&XdpOptions {
@@ -299,6 +145,30 @@ fn a_full_ring_takes_what_fits_and_the_rest_later() {
 }
 
 #[test]
+fn frames_of_another_pool_are_copied_and_what_is_no_frame_is_counted() {
+    on_a_veth(
+        "frames_of_another_pool_are_copied_and_what_is_no_frame_is_counted",
+        || {
+            let (mut queue, monitor) = open(&options());
+            let other = FramePool::new(8, 4096, 0).unwrap();
+            let foreign = filled(&other, &datagram(b"foreign"));
+            let too_long = filled(&other, &[0; 1793]);
+            let too_short = filled(queue.pool(), &[0; 13]);
+            let peer = Peer::new();
+            send(&mut queue, [too_short, too_long, foreign].into());
+            peer.await_frame(b"foreign");
+            assert_eq!(other.free(), 8, "its own pool has it back");
+            let stats = queue.stats();
+            assert_eq!((stats.tx_frames, stats.tx_errors), (1, 2));
+            queue.give_back(other.take_tx());
+            assert_eq!(other.free(), 8);
+            let last = settled(&mut queue, &monitor, &mut Vec::new());
+            assert_eq!(last.queues[0].completed, 1);
+        },
+    );
+}
+
+#[test]
 fn a_burst_is_sent_by_one_kick() {
     on_a_veth("a_burst_is_sent_by_one_kick", || {
         let (mut queue, monitor) = open(&options());
@@ -357,6 +227,8 @@ fn a_queue_and_an_interface_have_one_user() {
             XdpError::Busy { .. } | XdpError::Filter(FilterError::Busy(_))
         );
         assert!(is_said, "{second}");
+        let holder = format!("process {} ", std::process::id());
+        assert!(second.to_string().contains(&holder), "{second}");
         drop(first);
         open(&options());
     });
@@ -366,23 +238,81 @@ fn fds() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// KiB that this process has mapped (proc_pid_status(5)).
+fn mapped_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    number.expect("a number of KiB").parse().unwrap()
+}
+
+/// Kinds and numbers of the programs, maps and links that this process has open
+/// (proc_pid_fdinfo(5)).
+fn bpf_objects() -> BTreeSet<(&'static str, String)> {
+    const KINDS: [(&str, &str); 3] = [
+        ("prog_id:", "prog"),
+        ("map_id:", "map"),
+        ("link_id:", "link"),
+    ];
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+        // The folder's own descriptor is listed, and gone.
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        for line in text.lines() {
+            let of = |(key, kind)| Some((kind, line.strip_prefix(key)?.trim().to_owned()));
+            found.extend(KINDS.into_iter().filter_map(of));
+        }
+    }
+    found
+}
+
+fn lives(kind: &str, id: &str) -> bool {
+    let mut bpftool = Command::new("bpftool");
+    let told = bpftool.args([kind, "show", "id", id]).output();
+    told.expect("bpftool is installed").status.success()
+}
+
 #[test]
 fn opening_and_closing_leaves_nothing_behind() {
     on_a_veth("opening_and_closing_leaves_nothing_behind", || {
-        let small = XdpOptions {
-            frames: 64,
-            ring_len_frames: 64,
-            ..options()
-        };
-        open(&small);
-        let before = fds();
+        drop(open(&options()));
+        let (fds_before, kib_before) = (fds(), mapped_kib());
+        let mut made = BTreeSet::new();
         for _ in 0..100 {
-            let (queue, monitor) = open(&small);
+            let (queue, monitor) = open(&options());
+            made.extend(bpf_objects());
             drop(queue);
             monitor.read();
         }
-        assert_eq!(fds(), before);
+        assert_eq!(fds(), fds_before);
+        let one_umem_kib = 4096 * 2;
+        assert!(mapped_kib() < kib_before + one_umem_kib);
         assert!(!ip("-d link show wp0").contains("xdp"));
+        assert!(made.len() >= 300, "a program, a map and a link each");
+        // The kernel frees them a little later.
+        wait_until("they are gone", || {
+            made.retain(|(kind, id)| lives(kind, id));
+            made.is_empty()
+        });
+    });
+}
+
+#[test]
+fn what_was_under_way_at_the_end_is_told() {
+    on_a_veth("what_was_under_way_at_the_end_is_told", || {
+        let (mut queue, monitor) = open(&options());
+        let peer = Peer::new();
+        (0..5).for_each(|_| peer.send(&datagram(b"unread")));
+        wait_until("five come", || monitor.read().verdicts.redirected() == 5);
+        let three = (0..3).map(|_| filled(queue.pool(), &datagram(b"unsent")));
+        let mut three: VecDeque<Frame> = three.collect();
+        assert_eq!(queue.tx_burst(clock::now(), &mut three).unwrap(), 3);
+        drop(queue);
+        let stats = monitor.read();
+        assert_eq!(stats.unaccounted(), 0, "{stats:?}");
+        let last = stats.queues[0];
+        assert_eq!((last.received, last.occupancy.rx), (0, 5));
+        assert_eq!((last.queued, last.in_flight()), (3, 3));
     });
 }
 
@@ -407,13 +337,15 @@ fn frames_and_counters_may_outlive_their_queue() {
 #[test]
 fn an_interface_may_go_down_and_up_but_not_away() {
     on_a_veth("an_interface_may_go_down_and_up_but_not_away", || {
-        let (mut queue, _) = open(&options());
+        let (mut queue, monitor) = open(&options());
         let peer = Peer::new();
         ip("link set wp0 down");
         let mut frames = VecDeque::from([filled(queue.pool(), &datagram(b"patient"))]);
         queue.tx_burst(clock::now(), &mut frames).unwrap();
         queue.kick(clock::now()).unwrap();
         queue.rx_burst(clock::now(), &mut Vec::new()).unwrap();
+        queue.arm();
+        assert_eq!(monitor.read().queues[0].link_down, 1);
         ip("link set wp0 up");
         wait_until("the frame leaves", || {
             queue.rx_burst(clock::now(), &mut Vec::new()).unwrap();
@@ -431,6 +363,10 @@ fn an_interface_may_go_down_and_up_but_not_away() {
         });
         let text = told.expect("just seen").to_string();
         assert!(text.contains("wp0 is gone"), "{text}");
+        for _ in 0..2 {
+            queue.rx_burst(clock::now(), &mut Vec::new()).unwrap_err();
+            queue.tx_burst(clock::now(), &mut frames).unwrap_err();
+        }
     });
 }
 
@@ -451,6 +387,33 @@ fn frames_of_the_largest_mtu_fit() {
             send(&mut queue, frames.into());
             peer.await_frame(&payload);
             settled(&mut queue, &monitor, &mut Vec::new());
+        }
+    });
+}
+
+#[test]
+fn frames_over_the_mtu_are_lost_alone() {
+    on_a_veth("frames_over_the_mtu_are_lost_alone", || {
+        for attach in [AttachMode::Driver, AttachMode::Generic] {
+            let (mut queue, monitor) = open(&XdpOptions {
+                attach,
+                ..options()
+            });
+            ip("link set wp1 mtu 3000");
+            let peer = Peer::new();
+            // A veth lets a VLAN tag's length more pass than the MTU.
+            let over = peer.offer(&datagram(&[1; 1500 + 4 + 1 - 28]));
+            assert_eq!(over, Err(Errno::ENOBUFS));
+            peer.send(&datagram(&[2; 1500 - 28]));
+            assert!(receive(&mut queue, 1)[0].ends_with(&[2]));
+            ip("link set wp1 mtu 1500");
+            let frame = |bytes| filled(queue.pool(), &datagram(bytes));
+            let both = VecDeque::from([frame(&[3; 1600]), frame(b"short")]);
+            send(&mut queue, both);
+            peer.await_frame(b"short");
+            let stats = settled(&mut queue, &monitor, &mut Vec::new());
+            assert_eq!(stats.verdicts.redirected(), 1);
+            assert_eq!(stats.queues[0].completed, 2);
         }
     });
 }
@@ -508,5 +471,41 @@ fn a_shared_port_is_ours_while_a_queue_lives() {
         assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(queue);
         bind().unwrap();
+    });
+}
+
+/// Huge pages of 2 MiB that nobody has taken.
+fn free_huge_pages() -> u32 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"));
+    line.map_or(0, |count| count.trim().parse().unwrap())
+}
+
+#[test]
+fn huge_pages_are_used_where_there_are_enough() {
+    on_a_veth("huge_pages_are_used_where_there_are_enough", || {
+        let free = free_huge_pages();
+        let with = |frames| XdpOptions {
+            huge_pages: true,
+            frames,
+            ..options()
+        };
+        // One page more than there are.
+        let refused = Xdp::open(&with((free + 1) * 1024)).unwrap_err();
+        assert!(matches!(refused, XdpError::HugePages { .. }), "{refused}");
+        if free == 0 {
+            let _ = writeln!(
+                io::stderr(),
+                "no huge pages are free; only their lack was tried"
+            );
+            return;
+        }
+        let (mut queue, _) = open(&with(100));
+        assert_eq!(queue.pool().slots(), 1024, "whole pages");
+        Peer::new().send(&datagram(b"huge"));
+        assert!(receive(&mut queue, 1)[0].ends_with(b"huge"));
+        assert_eq!(free_huge_pages(), free - 1);
     });
 }
