@@ -38,7 +38,7 @@ fn a_second_server_is_refused_and_the_first_goes_on(lab: &Lab) {
         }
     };
     let (id, pid) = (first.id.to_string(), server.daemon().pid().to_string());
-    refuse("0-0", &[SERVER_END, "queue 0", "ss --xdp"]);
+    refuse("0-0", &["queue 0", SERVER_END, &first.name, &id, &pid]);
     refuse("1-1", &[SERVER_END, &first.name, &id, &pid, "link"]);
     assert_eq!(attached(lab.server_net(), SERVER_END), Some(first));
     server.check_alive();
