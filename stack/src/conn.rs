@@ -163,6 +163,17 @@ impl Conn {
         self.marks.contains(Marks::ORPHAN)
     }
 
+    /// Whether its user closed it and the peer has not acknowledged everything,
+    /// the FIN included.
+    pub(crate) fn is_delivering(&self) -> bool {
+        let awaits_ack = || {
+            let state = self.state();
+            let awaits_fin = matches!(state, State::FinWait1 | State::Closing | State::LastAck);
+            awaits_fin || self.socket.get().send_queue() > 0
+        };
+        self.is_orphan() && !self.is_detached() && awaits_ack()
+    }
+
     pub(crate) fn is_detached(&self) -> bool {
         self.marks.contains(Marks::DETACHED)
     }

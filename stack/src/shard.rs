@@ -507,6 +507,11 @@ impl Shard {
                 connections: self.slots.conns().count() as u64,
                 half_open: self.half_open,
                 orphans: self.orphans,
+                delivering: self
+                    .slots
+                    .conns()
+                    .filter(|(_, c)| c.is_delivering())
+                    .count() as u64,
                 time_wait: self.time_wait.len() as u64,
                 udp_sockets: self.udp_sockets,
                 lookups: self.lookups,

@@ -137,6 +137,9 @@ pub struct Gauges {
     pub half_open: u64,
     /// Of these, those closed by their user that still send or wait.
     pub orphans: u64,
+    /// Of these, those whose peer has not acknowledged everything: a process that
+    /// ends now cuts them off.
+    pub delivering: u64,
     /// Closed flows in TIME-WAIT.
     pub time_wait: u64,
     /// UDP sockets.
@@ -231,6 +234,7 @@ impl ShardStats {
         f("connections", self.gauges.connections);
         f("half_open", self.gauges.half_open);
         f("orphans", self.gauges.orphans);
+        f("delivering", self.gauges.delivering);
         f("time_wait", self.gauges.time_wait);
         f("udp_sockets", self.gauges.udp_sockets);
         f("lookups", self.gauges.lookups);

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wirepath::runtime::net::{Network, TcpListener};
 use wirepath::runtime::{self, Builder, Runtime};
@@ -37,6 +37,11 @@ use xdp::Card;
 
 /// How long requests in flight may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long peers may take after that for what was written to them, and how often
+/// to look.
+const DELIVERY: Duration = Duration::from_secs(10);
+const DELIVERY_LOOK: Duration = Duration::from_millis(2);
 
 /// Serves until a signal, then drains.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -128,7 +133,8 @@ fn serve_on_device(
     attachment.finish()
 }
 
-/// Serves over the stack below, or without one over the kernel's sockets. `greet` gets the address that it listens on.
+/// Serves over the stack below, or without one over the kernel's sockets.
+/// `greet` gets the address that it listens on.
 fn serve(
     options: &Options,
     below: Option<&Below>,
@@ -149,7 +155,14 @@ fn serve(
             .interface
             .clone()
             .or_else(|| options.tap.clone());
-        runtime.run(move || serve_until_stopped(&server, listen, device.as_deref(), greet))
+        let stack = below.map(|below| below.stack.clone());
+        runtime.run(move || {
+            serve_until_stopped(&server, listen, device.as_deref(), greet)?;
+            if let Some(stack) = stack {
+                deliver(&stack);
+            }
+            Ok(())
+        })
     };
     served
         .map_err(|_| Failure::running("the server's main goroutine panicked; this is a bug"))??;
@@ -246,6 +259,16 @@ fn serve_until_stopped(
         server.close();
     }
     Ok(())
+}
+
+/// Waits until peers have all that was written to them. A kernel's sockets go on
+/// after their process; these end with it.
+fn deliver(stack: &Stack) {
+    let is_under_way = || stack.stats().shards.iter().any(|s| s.gauges.delivering > 0);
+    let end = Instant::now() + DELIVERY;
+    while is_under_way() && Instant::now() < end {
+        runtime::sleep(DELIVERY_LOOK);
+    }
 }
 
 /// Why a server that listened no longer does.
