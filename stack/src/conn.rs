@@ -234,6 +234,12 @@ impl Conn {
         was_shut && window > 0
     }
 
+    /// Whether there is something to send that the peer's window does not let
+    /// out.
+    pub(crate) fn waits_for_window(&self) -> bool {
+        self.marks.contains(Marks::PEER_SHUT) && self.socket.get().send_queue() > 0
+    }
+
     /// Whether the peer owes us an ACK.
     pub(crate) fn awaits_ack(&self) -> bool {
         self.socket.get().send_queue() > 0
