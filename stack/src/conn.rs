@@ -240,6 +240,15 @@ impl Conn {
         self.marks.contains(Marks::PEER_SHUT) && self.socket.get().send_queue() > 0
     }
 
+    /// Whether our FIN is all that the peer has not acknowledged.
+    pub(crate) fn awaits_ack_of_fin(&self) -> bool {
+        self.socket.get().send_queue() == 0
+            && matches!(
+                self.state(),
+                State::FinWait1 | State::Closing | State::LastAck
+            )
+    }
+
     /// Whether the peer owes us an ACK.
     pub(crate) fn awaits_ack(&self) -> bool {
         self.socket.get().send_queue() > 0

@@ -180,7 +180,7 @@ impl Shard {
     }
 
     /// When smoltcp wants to look at a connection again.
-    fn tcp_deadline(&mut self, now: Nanos, slot: u32) -> Option<Nanos> {
+    pub(super) fn tcp_deadline(&mut self, now: Nanos, slot: u32) -> Option<Nanos> {
         let conn = self.slots.conn(slot).filter(|c| !c.is_detached())?;
         let at = self.iface.poll_at(instant(now), conn.socket.set())?;
         Some(Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1_000))
