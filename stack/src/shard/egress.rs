@@ -107,6 +107,7 @@ impl Shard {
                 return Progress::Blocked;
             }
             conn.limit_flight();
+            conn.end_if_sent();
             let mut phy = Phy {
                 rx: None,
                 outbox: &mut self.outbox,
@@ -136,7 +137,7 @@ impl Shard {
             if let Some(shift) = conn.sent.window_scale {
                 conn.window_shift = shift;
             }
-            if conn.has_sent_all() {
+            if conn.has_sent_all() && !conn.marks.contains(Marks::FIN_DUE) {
                 return Progress::Done;
             }
         }
