@@ -262,8 +262,8 @@ fn a_transfer_both_ways_without_loss_waits_for_no_timer() {
         let (mut sent, mut got) = ([0; 2], [0; 2]);
         let begun = net.now;
         while got != [data.len(); 2] {
-            let side = random.below(2) as usize;
-            let n = 1 + random.below(20_000) as usize;
+            let side = random.below(2);
+            let n = 1 + random.below(20_000);
             let rest = &data[sent[side]..];
             match random.below(3) {
                 0 if rest.is_empty() => {}
