@@ -42,7 +42,7 @@
 
 mod bytes;
 mod conn;
-mod file;
+pub mod file;
 mod handler;
 mod mux;
 mod net;
@@ -54,7 +54,8 @@ mod service;
 mod stats;
 
 pub use conn::AbortHandler;
-pub use file::{FileServer, serve_file_at};
+pub use file::{Dir, FileServer, FileSystem};
+pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
