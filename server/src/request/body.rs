@@ -48,6 +48,11 @@ impl Body {
         self.wire = Some(wire);
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_deref()
+    }
+
     pub(crate) fn detach(&mut self) {
         self.wire = None;
         self.decoder = Decoder::Done;
