@@ -45,6 +45,7 @@ mod bytes;
 mod conn;
 pub mod file;
 mod handler;
+mod hijack;
 pub mod httptest;
 mod mux;
 mod net;
@@ -61,11 +62,13 @@ pub use conn::AbortHandler;
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
+pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
-    HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
+    BodyFilter, HeaderError, Recorded, ResponseController, ResponseHead, ResponseWriter,
+    WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use wirepath_runtime as runtime;

@@ -103,9 +103,11 @@ impl Service {
         })
     }
 
-    /// The connections that are open.
+    /// The connections that are open, and still the server's.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
-        self.list().values().cloned().collect()
+        let list = self.list();
+        let own = list.values().filter(|entry| !entry.wire.is_hijacked());
+        own.cloned().collect()
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Wire {
     awaits_continue: AtomicBool,
     /// The last read took all there was.
     is_drained: AtomicBool,
+    /// A handler took the connection over.
+    is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -73,6 +75,7 @@ impl Wire {
             conn,
             awaits_continue: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
+            is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
@@ -147,6 +150,15 @@ impl Wire {
             count
         };
         (take(&self.bytes_in), take(&self.bytes_out))
+    }
+
+    /// From now on the connection is not the server's.
+    pub fn hijack(&self) {
+        self.is_hijacked.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_hijacked(&self) -> bool {
+        self.is_hijacked.load(Ordering::SeqCst)
     }
 
     pub fn expect_continue(&self) {
