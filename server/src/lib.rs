@@ -32,7 +32,8 @@
 //!
 //! `conn`: one connection, request after request. `request` and `response`:
 //! the two halves of an exchange. `mux`: patterns and routing. `server`:
-//! accepting and shutting down. `file`: files of a directory. Nothing here
+//! accepting and shutting down. `file`: files of a directory. `httptest`: for
+//! the tests of who uses all this. Nothing here
 //! knows of the stack below the runtime; `conn` knows of a byte stream only
 //! through a small trait, so it is tested in memory.
 //!
@@ -44,6 +45,7 @@ mod bytes;
 mod conn;
 mod file;
 mod handler;
+pub mod httptest;
 mod mux;
 mod net;
 mod path;

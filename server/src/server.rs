@@ -214,6 +214,10 @@ impl Server {
         Server::builder(handler).build()
     }
 
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.inner.service
+    }
+
     fn listeners(&self) -> MutexGuard<'_, Vec<Arc<TcpListener>>> {
         let listeners = self.inner.listeners.lock();
         listeners.unwrap_or_else(PoisonError::into_inner)

@@ -29,7 +29,7 @@ enum Decoder {
 #[derive(Default)]
 pub struct Body {
     decoder: Decoder,
-    pub(super) trailers: Fields,
+    pub(crate) trailers: Fields,
     pub(crate) input: Input,
     wire: Option<Arc<Wire>>,
 }
@@ -54,7 +54,7 @@ impl Body {
         self.input.reset();
     }
 
-    pub(super) fn begin(&mut self, framing: Framing) {
+    pub(crate) fn begin(&mut self, framing: Framing) {
         self.trailers.clear();
         self.decoder = match framing {
             Framing::None => Decoder::Done,
