@@ -43,8 +43,10 @@
 
 mod bytes;
 mod conn;
+mod context;
 mod file;
 mod handler;
+mod hooks;
 pub mod httptest;
 mod mux;
 mod net;
@@ -56,8 +58,10 @@ mod service;
 mod stats;
 
 pub use conn::AbortHandler;
+pub use context::{LocalAddr, RequestEnd};
 pub use file::{FileServer, serve_file_at};
 pub use handler::{Handler, HandlerFunc};
+pub use hooks::{ConnInfo, ConnState};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};

@@ -4,8 +4,12 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use wirepath_runtime::Nanos;
+use wirepath_runtime::net::HangUpWatch;
+
+use crate::context::Scope;
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -33,6 +37,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
     /// The flow's identity in the trace.
     fn flow(&self) -> u64;
+    /// Has `waker` woken once when the client hangs up, or has. `None` if
+    /// nobody can tell of that.
+    fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
+        None
+    }
 }
 
 /// Adds without a locked instruction: one goroutine moves a connection's bytes.
@@ -50,9 +59,11 @@ pub(crate) struct Wire {
     is_drained: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    pub scope: Scope,
 }
 
 impl Wire {
+    /// One whose requests have no context of a server's.
     pub fn new(conn: Arc<dyn Conn>) -> Wire {
         Wire {
             conn,
@@ -60,7 +71,12 @@ impl Wire {
             is_drained: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            scope: Scope::default(),
         }
+    }
+
+    pub fn with_scope(self, scope: Scope) -> Wire {
+        Wire { scope, ..self }
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {

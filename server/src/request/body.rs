@@ -48,6 +48,11 @@ impl Body {
         self.wire = Some(wire);
     }
 
+    /// The connection; `None` of a request that came over none.
+    pub(crate) fn wire(&self) -> Option<&Arc<Wire>> {
+        self.wire.as_ref()
+    }
+
     pub(crate) fn detach(&mut self) {
         self.wire = None;
         self.decoder = Decoder::Done;
