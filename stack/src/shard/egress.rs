@@ -107,6 +107,7 @@ impl Shard {
                 return Progress::Blocked;
             }
             conn.limit_flight();
+            conn.end_if_sent();
             let mut phy = Phy {
                 rx: None,
                 outbox: &mut self.outbox,
@@ -136,7 +137,7 @@ impl Shard {
             if let Some(shift) = conn.sent.window_scale {
                 conn.window_shift = shift;
             }
-            if conn.has_sent_all() {
+            if conn.has_sent_all() && !conn.marks.contains(Marks::FIN_DUE) {
                 return Progress::Done;
             }
         }
@@ -180,7 +181,7 @@ impl Shard {
     }
 
     /// When smoltcp wants to look at a connection again.
-    fn tcp_deadline(&mut self, now: Nanos, slot: u32) -> Option<Nanos> {
+    pub(super) fn tcp_deadline(&mut self, now: Nanos, slot: u32) -> Option<Nanos> {
         let conn = self.slots.conn(slot).filter(|c| !c.is_detached())?;
         let at = self.iface.poll_at(instant(now), conn.socket.set())?;
         Some(Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1_000))

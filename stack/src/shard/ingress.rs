@@ -156,7 +156,8 @@ impl Shard {
         self.counters.tcp_segments_received += 1;
         let reopens = conn.take_notice(now, segment);
         let received = conn.received();
-        if !self.feed(now, slot, &frame[segment.ip.clone()]) {
+        let is_repeat = conn.repeats_before_fin(segment);
+        if !is_repeat && !self.feed(now, slot, &frame[segment.ip.clone()]) {
             return;
         }
         if trace::enabled()
@@ -212,6 +213,13 @@ impl Shard {
             return;
         };
         if !segment::after(conn.sent.next(), conn.snd_una()) {
+            return;
+        }
+        if conn.awaits_ack_of_fin() {
+            // Its own timer alone makes smoltcp send a FIN again.
+            if let Some(at) = self.tcp_deadline(now, slot) {
+                self.send_segments(at, slot, &mut 1);
+            }
             return;
         }
         let packet = conn.last_ack_again(window);
@@ -567,6 +575,17 @@ impl Conn {
             self.mac = segment.src_mac;
         }
         self.window_reopens(segment.window)
+    }
+
+    /// Whether a segment says nothing new while only our FIN is on its way: after
+    /// three of those smoltcp gives up the timer that would send the FIN again,
+    /// for a fast retransmission that sends data only.
+    fn repeats_before_fin(&self, segment: &Segment) -> bool {
+        let is_bare_ack = segment.flags == TcpFlags::ACK && segment.payload_len == 0;
+        is_bare_ack
+            && self.awaits_ack_of_fin()
+            && segment.ack == self.snd_una()
+            && segment.seq == self.rcv_nxt()
     }
 
     /// The packet in which the peer would say again what it acknowledged last,
