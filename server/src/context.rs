@@ -99,7 +99,7 @@ impl Scope {
     fn base(&self) -> Context {
         match (&self.base, &self.service) {
             (Some(base), _) => base.clone(),
-            (None, Some(service)) => Server::of(service).context_from(Context::background()),
+            (None, Some(service)) => Server::of(service).context_from(&Context::background()),
             (None, None) => Context::background(),
         }
     }

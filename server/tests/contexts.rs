@@ -16,7 +16,7 @@ use wirepath_runtime::{Nanos, Runtime, after, go, now, select, sleep};
 
 const GET: &str = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
 /// How long the handler works if nobody stops it.
-const WORK: Duration = Duration::from_secs(60);
+const WORK: Duration = Duration::from_secs(10);
 
 /// Why the request's context ended, and when.
 type Ended = (Option<RequestEnd>, Nanos);
@@ -26,7 +26,7 @@ fn cause(context: &Context) -> Option<RequestEnd> {
     cause.downcast_ref().copied()
 }
 
-/// A handler that works for a minute, or until its context ends, and tells
+/// A handler that works for ten seconds, or until its context ends, and tells
 /// which; and what it tells.
 fn waits() -> (ServeMux, Receiver<Ended>) {
     let (told, ends) = channel(16);
@@ -52,7 +52,7 @@ fn ended_by(sent: &'static str, act: fn(&Client)) -> (Option<RequestEnd>, Durati
         client.wait(Duration::from_secs(2));
         let acted = now();
         act(&client);
-        client.wait(Duration::from_secs(120));
+        client.wait(Duration::from_secs(12));
         let (cause, at) = ends.recv().unwrap();
         assert!(at >= acted, "it ended before anything happened");
         (cause, at.since(acted))

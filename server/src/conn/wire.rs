@@ -42,6 +42,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
         None
     }
+    /// What the two sides agreed on, once they have.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<&crate::tls::TlsInfo> {
+        None
+    }
 }
 
 /// Adds without a locked instruction: one goroutine moves a connection's bytes.

@@ -16,7 +16,7 @@ use super::request::{RequestBuilder, request};
 use super::response::Response;
 use crate::conn::{Connection, Outcome};
 use crate::handler::Handler;
-use crate::server::{Server, ServerBuilder};
+use crate::server::{ServeError, Server, ServerBuilder};
 
 /// Where connections in memory are received: an address for documentation.
 const SERVER: ([u8; 4], u16) = ([192, 0, 2, 2], 80);
@@ -137,8 +137,22 @@ impl TestServer {
     /// When no port of the loopback can be had, as in virtual time.
     pub fn url(&self) -> String {
         let mut listening = self.listening.lock();
-        let address = *listening.get_or_insert_with(|| self.listen());
+        let address = *listening
+            .get_or_insert_with(|| self.listen(|server, listener| server.serve(listener)));
         format!("http://{address}")
+    }
+
+    /// As [`TestServer::url`], over TLS: `https://127.0.0.1:PORT`. Each call
+    /// opens a port.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestServer::url`].
+    #[cfg(feature = "tls")]
+    pub fn tls_url(&self, tls: &crate::tls::TlsConfig) -> String {
+        let tls = tls.clone();
+        let address = self.listen(move |server, listener| server.serve_tls(listener, &tls));
+        format!("https://{address}")
     }
 
     /// Serves a connection in memory, on a goroutine.
@@ -164,7 +178,11 @@ impl TestServer {
         });
     }
 
-    fn listen(&self) -> SocketAddr {
+    /// Opens a port, and serves it so.
+    fn listen(
+        &self,
+        serve: impl FnOnce(Server, TcpListener) -> Result<(), ServeError> + Send + 'static,
+    ) -> SocketAddr {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let binding = move || TcpListener::bind_on(Network::Kernel, loopback);
         let bound = self.handle.go(binding).join();
@@ -173,7 +191,7 @@ impl TestServer {
         let address = listener.local_addr().expect("it is bound");
         let server = self.server.clone();
         // That the server was shut down meanwhile, its owner knows.
-        self.handle.go(move || drop(server.serve(listener)));
+        self.handle.go(move || drop(serve(server, listener)));
         address
     }
 }

@@ -49,8 +49,8 @@ impl Body {
     }
 
     /// The connection; `None` of a request that came over none.
-    pub(crate) fn wire(&self) -> Option<&Arc<Wire>> {
-        self.wire.as_ref()
+    pub(crate) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_deref()
     }
 
     pub(crate) fn detach(&mut self) {

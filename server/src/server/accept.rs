@@ -10,7 +10,7 @@ use wirepath_runtime::net::{TcpListener, TcpStream};
 use wirepath_runtime::{Next, now, steps};
 
 use super::Server;
-use crate::conn::{Connection, Outcome};
+use crate::conn::{Conn, Connection, Outcome};
 use crate::net::NetConn;
 use crate::service::Registration;
 
@@ -21,10 +21,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Connections accepted in one step.
 const BATCH: usize = 64;
 
+/// Makes what HTTP is spoken over of a connection that was accepted: that
+/// connection itself, or a session over it. `None`: it is over.
+pub(crate) type Wrap = Box<dyn Fn(&Server, &Arc<NetConn>) -> Option<Arc<dyn Conn>> + Send>;
+
 /// A connection's goroutine between steps.
 struct Task {
     connection: Connection,
-    conn: Arc<NetConn>,
+    net: Arc<NetConn>,
     _registration: Registration,
 }
 
@@ -33,7 +37,7 @@ impl Task {
         match self.connection.step() {
             Outcome::Done => Next::Done,
             Outcome::Yield => Next::Yield,
-            Outcome::Readable => Next::Wait(self.conn.readable()),
+            Outcome::Readable => Next::Wait(self.net.readable()),
         }
     }
 }
@@ -44,6 +48,7 @@ pub(super) struct Accepting {
     pub listener: Arc<TcpListener>,
     /// What the contexts of the listener's requests are made from.
     pub base: Context,
+    pub wrap: Wrap,
     /// The wait after the next failure.
     pub pause: Duration,
     /// What ended it.
@@ -84,17 +89,20 @@ impl Accepting {
     fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
         let service = &self.server.service;
         // One that is over already has no addresses.
-        let Ok(conn) = NetConn::new(stream, peer).map(Arc::new) else {
+        let Ok(net) = NetConn::new(stream, peer).map(Arc::new) else {
+            return;
+        };
+        let Some(conn) = (self.wrap)(&self.server, &net) else {
             return;
         };
         let base = Some(self.base.clone());
-        let connection = Connection::of_listener(service.clone(), conn.clone(), base, now());
+        let connection = Connection::of_listener(service.clone(), conn, base, now());
         let Some(registration) = service.register(connection.entry()) else {
             return;
         };
         let task = Task {
             connection,
-            conn,
+            net,
             _registration: registration,
         };
         steps(task, Task::step);

@@ -19,7 +19,7 @@ use wirepath_runtime::{Cancelled, Nanos, goroutine, now, sleep};
 
 use crate::handler::Handler;
 use crate::service::Service;
-use accept::Accepting;
+use accept::{Accepting, Wrap};
 pub use builder::ServerBuilder;
 
 /// How often a shutdown looks whether connections became idle, at first.
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// A context for requests of this server.
-    pub(crate) fn context_from(&self, base: Context) -> Context {
+    pub(crate) fn context_from(&self, base: &Context) -> Context {
         base.with_value(self.clone())
     }
 
@@ -97,6 +97,11 @@ impl Server {
     ///
     /// [`ServeError`]; a failure to accept that may pass is tried again.
     pub fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
+        self.accept(listener, Box::new(|_, net| Some(net.clone())))
+    }
+
+    /// Accepts connections and serves what `wrap` makes of each.
+    pub(crate) fn accept(&self, listener: TcpListener, wrap: Wrap) -> Result<(), ServeError> {
         let listener = Arc::new(listener);
         self.service.listeners().push(listener.clone());
         if self.service.is_draining() {
@@ -109,7 +114,8 @@ impl Server {
         let accepting = Accepting {
             server: self.clone(),
             listener: listener.clone(),
-            base: self.context_from(base),
+            base: self.context_from(&base),
+            wrap,
             pause: accept::FIRST_PAUSE,
             failure: failure.clone(),
         };
