@@ -43,9 +43,11 @@
 
 mod bytes;
 mod conn;
+mod context;
 pub mod file;
 mod handler;
 mod hijack;
+mod hooks;
 pub mod httptest;
 mod mux;
 mod net;
@@ -59,10 +61,12 @@ mod stats;
 pub mod tls;
 
 pub use conn::AbortHandler;
+pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
+pub use hooks::{ConnInfo, ConnState};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};

@@ -5,8 +5,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use wirepath_runtime::Nanos;
+use wirepath_runtime::net::HangUpWatch;
+
+use crate::context::Scope;
+use crate::hooks::{ConnInfo, ConnState};
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -43,6 +48,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
     /// The flow's identity in the trace.
     fn flow(&self) -> u64;
+    /// Has `waker` woken once when the client hangs up, or has. `None` if
+    /// nobody can tell of that.
+    fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
+        None
+    }
     /// What the two sides agreed on, once they have.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&crate::tls::TlsInfo> {
@@ -67,9 +77,12 @@ pub(crate) struct Wire {
     is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    pub scope: Scope,
+    info: Option<ConnInfo>,
 }
 
 impl Wire {
+    /// One whose requests have no context of a server's.
     pub fn new(conn: Arc<dyn Conn>) -> Wire {
         Wire {
             conn,
@@ -78,6 +91,17 @@ impl Wire {
             is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            scope: Scope::default(),
+            info: None,
+        }
+    }
+
+    /// A connection of a server.
+    pub fn of_server(conn: Arc<dyn Conn>, scope: Scope, info: ConnInfo) -> Wire {
+        Wire {
+            scope,
+            info: Some(info),
+            ..Wire::new(conn)
         }
     }
 
@@ -155,6 +179,9 @@ impl Wire {
     /// From now on the connection is not the server's.
     pub fn hijack(&self) {
         self.is_hijacked.store(true, Ordering::SeqCst);
+        if let (Some(service), Some(info)) = (self.scope.service(), &self.info) {
+            service.report(info, ConnState::Hijacked);
+        }
     }
 
     pub fn is_hijacked(&self) -> bool {

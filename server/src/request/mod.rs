@@ -9,9 +9,10 @@ mod target;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Extensions, Method, Version};
+use wirepath_runtime::context::Context;
 
 pub use body::Body;
 pub(crate) use body::Drained;
@@ -48,6 +49,7 @@ pub struct Request {
     remote_addr: SocketAddr,
     local_addr: SocketAddr,
     extensions: Extensions,
+    pub(crate) context: OnceLock<Context>,
 }
 
 impl Default for Request {
@@ -74,6 +76,7 @@ impl Request {
             remote_addr: nowhere,
             local_addr: nowhere,
             extensions: Extensions::new(),
+            context: OnceLock::new(),
         }
     }
 
@@ -85,6 +88,7 @@ impl Request {
 
     pub(crate) fn detach(&mut self) {
         self.release_match();
+        self.context.take();
         self.body.detach();
     }
 
@@ -96,6 +100,7 @@ impl Request {
     ) -> Result<(), HeadError> {
         self.release_match();
         self.extensions.clear();
+        self.context.take();
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
         self.body.input.consume(end);
