@@ -43,8 +43,14 @@
 
 mod bytes;
 mod conn;
+<<<<<<< HEAD
 pub mod file;
+=======
+mod context;
+mod file;
+>>>>>>> wip-server
 mod handler;
+mod hooks;
 pub mod httptest;
 mod mux;
 mod net;
@@ -58,9 +64,15 @@ mod stats;
 pub mod tls;
 
 pub use conn::AbortHandler;
+<<<<<<< HEAD
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
+=======
+pub use context::{LocalAddr, RequestEnd};
+pub use file::{FileServer, serve_file_at};
+>>>>>>> wip-server
 pub use handler::{Handler, HandlerFunc};
+pub use hooks::{ConnInfo, ConnState};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};

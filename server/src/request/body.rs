@@ -48,8 +48,8 @@ impl Body {
         self.wire = Some(wire);
     }
 
-    #[cfg(feature = "tls")]
-    pub(super) fn wire(&self) -> Option<&Wire> {
+    /// The connection; `None` of a request that came over none.
+    pub(crate) fn wire(&self) -> Option<&Wire> {
         self.wire.as_deref()
     }
 
