@@ -43,15 +43,12 @@
 
 mod bytes;
 mod conn;
-<<<<<<< HEAD
-pub mod file;
-=======
 mod context;
-mod file;
->>>>>>> wip-server
+pub mod file;
 mod handler;
 mod hooks;
 pub mod httptest;
+mod log;
 mod mux;
 mod net;
 mod path;
@@ -59,21 +56,19 @@ mod request;
 mod response;
 mod server;
 mod service;
+mod spans;
 mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 pub use conn::AbortHandler;
-<<<<<<< HEAD
+pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
-=======
-pub use context::{LocalAddr, RequestEnd};
-pub use file::{FileServer, serve_file_at};
->>>>>>> wip-server
 pub use handler::{Handler, HandlerFunc};
 pub use hooks::{ConnInfo, ConnState};
 pub use http;
+pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
