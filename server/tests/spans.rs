@@ -29,11 +29,13 @@ impl Visit for Values {
     }
 }
 
+/// An event's message, and the target of the request that it was in.
+type Kept = (String, Option<String>);
+
 /// What the spans and events of the process were.
 #[derive(Clone, Default)]
 struct Keep {
-    /// An event's message, and the target of the request that it was in.
-    events: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    events: Arc<Mutex<Vec<Kept>>>,
     closed: Arc<Mutex<Vec<Values>>>,
 }
 
