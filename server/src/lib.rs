@@ -56,6 +56,8 @@ mod service;
 mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use conn::AbortHandler;
 pub use file::{FileServer, serve_file_at};
