@@ -43,7 +43,7 @@
 
 mod bytes;
 mod conn;
-mod file;
+pub mod file;
 mod handler;
 pub mod httptest;
 mod mux;
@@ -60,7 +60,8 @@ pub mod tls;
 pub mod tower;
 
 pub use conn::AbortHandler;
-pub use file::{FileServer, serve_file_at};
+pub use file::{Dir, FileServer, FileSystem};
+pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};

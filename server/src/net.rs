@@ -2,8 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
 
-use wirepath_runtime::net::TcpStream;
+use wirepath_runtime::net::{Network, TcpStream};
 use wirepath_runtime::{Nanos, Wait};
 
 use crate::conn::Conn;
@@ -47,6 +48,14 @@ impl Conn for NetConn {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         (&self.stream).write(bytes)
+    }
+
+    fn can_send_file(&self) -> bool {
+        self.stream.network() == Network::Kernel
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        self.stream.send_file(file, offset, len)
     }
 
     fn set_read_deadline(&self, at: Option<Nanos>) {

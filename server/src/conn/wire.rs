@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,6 +20,15 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn short_read_drains(&self) -> bool;
     /// Writes some of `bytes`, waiting for room.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Whether [`Conn::send_file`] can be used.
+    fn can_send_file(&self) -> bool {
+        false
+    }
+    /// Sends up to `len` bytes of a file from `offset` on, waiting for room,
+    /// without taking them into this process. 0 is the end of the file.
+    fn send_file(&self, _file: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Bounds reads from now on.
     fn set_read_deadline(&self, at: Option<Nanos>);
     /// Bounds writes from now on.
@@ -109,6 +119,24 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Sends `len` bytes of a file from `offset` on; fewer only at its end.
+    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+        let mut sent = 0;
+        while sent < len {
+            let most = usize::try_from(len - sent).unwrap_or(usize::MAX);
+            match self.conn.send_file(file, offset + sent, most) {
+                Ok(0) => break,
+                Ok(n) => {
+                    add(&self.bytes_out, n);
+                    sent += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(sent)
     }
 
     /// Bytes moved since the last call: read, written.
