@@ -43,8 +43,10 @@
 
 mod bytes;
 mod conn;
+mod context;
 pub mod file;
 mod handler;
+mod hooks;
 pub mod httptest;
 mod mux;
 mod net;
@@ -60,9 +62,11 @@ pub mod tls;
 pub mod tower;
 
 pub use conn::AbortHandler;
+pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
+pub use hooks::{ConnInfo, ConnState};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};

@@ -5,8 +5,12 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use wirepath_runtime::Nanos;
+use wirepath_runtime::net::HangUpWatch;
+
+use crate::context::Scope;
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -43,6 +47,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
     /// The flow's identity in the trace.
     fn flow(&self) -> u64;
+    /// Has `waker` woken once when the client hangs up, or has. `None` if
+    /// nobody can tell of that.
+    fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
+        None
+    }
     /// What the two sides agreed on, once they have.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&crate::tls::TlsInfo> {
@@ -65,9 +74,11 @@ pub(crate) struct Wire {
     is_drained: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    pub scope: Scope,
 }
 
 impl Wire {
+    /// One whose requests have no context of a server's.
     pub fn new(conn: Arc<dyn Conn>) -> Wire {
         Wire {
             conn,
@@ -75,7 +86,12 @@ impl Wire {
             is_drained: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            scope: Scope::default(),
         }
+    }
+
+    pub fn with_scope(self, scope: Scope) -> Wire {
+        Wire { scope, ..self }
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {

@@ -48,7 +48,7 @@ impl Body {
         self.wire = Some(wire);
     }
 
-    #[cfg(any(feature = "tls", feature = "tower"))]
+    /// The connection; `None` of a request that came over none.
     pub(crate) fn wire(&self) -> Option<&Arc<Wire>> {
         self.wire.as_ref()
     }

@@ -9,9 +9,10 @@ mod target;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Method, Version};
+use wirepath_runtime::context::Context;
 
 pub use body::Body;
 pub(crate) use body::Drained;
@@ -47,6 +48,7 @@ pub struct Request {
     spans: Spans,
     remote_addr: SocketAddr,
     local_addr: SocketAddr,
+    pub(crate) context: OnceLock<Context>,
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
             spans: Spans::new(),
             remote_addr: nowhere,
             local_addr: nowhere,
+            context: OnceLock::new(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Request {
 
     pub(crate) fn detach(&mut self) {
         self.release_match();
+        self.context.take();
         self.body.detach();
     }
 
@@ -81,6 +85,7 @@ impl Request {
         max_fields: usize,
     ) -> Result<(), HeadError> {
         self.release_match();
+        self.context.take();
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
         self.body.input.consume(end);

@@ -4,7 +4,9 @@
 //! between for other things, as a client that is slow to read, and a wake that
 //! came in such a wait would be lost with the goroutine's own token alone.
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
+use std::io::Write;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +17,14 @@ use bytes::Buf;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http_body::{Body, Frame};
-use std::io::Write;
 use tower_service::Service;
 use wirepath_runtime::block_on;
+use wirepath_runtime::context::{Context as RequestContext, StopFunc};
 
 use super::body::Lent;
 use super::{Around, BoxError, RequestBody};
 use crate::conn::AbortHandler;
+use crate::request::Request;
 use crate::response::{ResponseWriter, error};
 
 /// Whether the future is to be polled, and who waits to do so.
@@ -67,18 +70,61 @@ pub(super) struct Drive<'a> {
     waker: Waker,
     around: Option<&'a Around>,
     w: &'a mut ResponseWriter,
+    r: &'a Request,
     lent: &'a Lent,
+    /// The client's presence, once something was waited for.
+    watch: OnceCell<Watch>,
+}
+
+/// Wakes the goroutine when nobody is left to answer.
+struct Watch {
+    context: RequestContext,
+    stop: StopFunc,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
 }
 
 impl<'a> Drive<'a> {
-    pub fn new(around: Option<&'a Around>, w: &'a mut ResponseWriter, lent: &'a Lent) -> Drive<'a> {
+    pub fn new(
+        around: Option<&'a Around>,
+        w: &'a mut ResponseWriter,
+        r: &'a Request,
+        lent: &'a Lent,
+    ) -> Drive<'a> {
         let flag = Arc::new(Flag::default());
         Drive {
             waker: flag.clone().into(),
             flag,
             around,
             w,
+            r,
             lent,
+            watch: OnceCell::new(),
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        let context = self.r.context().clone();
+        let flag = self.flag.clone();
+        Watch {
+            stop: context.after_func(move || flag.wake()),
+            context,
+        }
+    }
+
+    /// Waits until the future is to be polled. When nobody is left to answer,
+    /// the future is dropped where it waits, and the connection closed.
+    fn wait(&self) {
+        let watch = self.watch.get_or_init(|| self.watch());
+        if watch.context.err().is_none() {
+            self.flag.wait();
+        }
+        if watch.context.err().is_some() {
+            resume_unwind(Box::new(AbortHandler));
         }
     }
 
@@ -105,7 +151,7 @@ impl<'a> Drive<'a> {
         loop {
             match self.poll(&mut poll) {
                 Poll::Ready(done) => return done,
-                Poll::Pending => self.flag.wait(),
+                Poll::Pending => self.wait(),
             }
         }
     }
@@ -155,7 +201,7 @@ impl<'a> Drive<'a> {
                     if self.w.flush_now().is_err() {
                         return;
                     }
-                    self.flag.wait();
+                    self.wait();
                 }
             }
             polled = self.poll(|cx| body.as_mut().poll_frame(cx));

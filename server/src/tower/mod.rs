@@ -183,7 +183,7 @@ where
         let lent = Lent::of(r);
         match self.convert(r, RequestBody::of(&lent)) {
             Ok(request) => {
-                let mut drive = Drive::new(self.around.as_deref(), w, &lent);
+                let mut drive = Drive::new(self.around.as_deref(), w, r, &lent);
                 drive.answer(self.service.clone(), request);
             }
             Err(status) => error(w, status.canonical_reason().unwrap_or_default(), status),

@@ -219,10 +219,10 @@ fn events_go_out_as_they_come() {
     assert!(got.contains("content-type: text/event-stream\r\n"), "{got}");
 }
 
+type Frames<E> = stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, E>>>;
+
 /// A response of these frames.
-fn frames<E>(
-    frames: Vec<Result<Frame<Bytes>, E>>,
-) -> http::Response<StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, E>>>>> {
+fn frames<E>(frames: Vec<Result<Frame<Bytes>, E>>) -> http::Response<StreamBody<Frames<E>>> {
     http::Response::new(StreamBody::new(stream::iter(frames)))
 }
 
@@ -348,4 +348,46 @@ fn a_body_may_be_read_elsewhere() {
         .send(&request("POST", "/").body(body.as_str()))
         .unwrap();
     assert!(answer.text() == body);
+}
+
+/// Tells when it is dropped.
+struct Dropped(std::sync::mpsc::Sender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_future_is_dropped_when_its_client_has_gone() {
+    let (send, receive) = std::sync::mpsc::channel();
+    let (began, begun) = std::sync::mpsc::channel();
+    let service = ::tower::service_fn(move |_: http::Request<RequestBody>| {
+        let dropped = Dropped(send.clone());
+        began.send(()).unwrap();
+        async move {
+            let _dropped = dropped;
+            std::future::pending::<Result<http::Response<AxumBody>, Infallible>>().await
+        }
+    });
+    let server = TestServer::start(ServiceHandler::new(service));
+    let url = server.url();
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    begun.recv().unwrap();
+    drop(stream);
+    receive.recv().expect("dropped while the server goes on");
+    assert_eq!(
+        server
+            .server()
+            .stats()
+            .iter()
+            .find(|s| s.0 == "panics")
+            .unwrap()
+            .1,
+        1
+    );
 }
