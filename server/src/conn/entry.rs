@@ -21,8 +21,6 @@ pub(super) enum State {
     Idle,
     /// Another closed it.
     Closing,
-    /// A handler took it over: it is not the server's any more.
-    Hijacked,
 }
 
 /// A connection in the list of its server.
@@ -54,15 +52,10 @@ impl Entry {
         self.state.load(Ordering::SeqCst) == state as u8
     }
 
-    /// A handler took the connection over: the server neither closes it nor
-    /// counts on its end. The caller reports that.
-    #[allow(dead_code, reason = "called by `ResponseWriter::hijack`")]
-    pub fn hijack(&self) {
-        self.state.store(State::Hijacked as u8, Ordering::SeqCst);
-    }
-
+    /// Whether a handler took the connection over: the server neither closes it
+    /// nor counts on its end.
     pub fn is_hijacked(&self) -> bool {
-        self.is(State::Hijacked)
+        self.wire.is_hijacked()
     }
 
     /// Closes the connection if it is between requests, or has been open since

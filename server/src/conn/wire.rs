@@ -11,6 +11,7 @@ use wirepath_runtime::Nanos;
 use wirepath_runtime::net::HangUpWatch;
 
 use crate::context::Scope;
+use crate::hooks::{ConnInfo, ConnState};
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -72,9 +73,12 @@ pub(crate) struct Wire {
     awaits_continue: AtomicBool,
     /// The last read took all there was.
     is_drained: AtomicBool,
+    /// A handler took the connection over.
+    is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     pub scope: Scope,
+    info: Option<ConnInfo>,
 }
 
 impl Wire {
@@ -84,14 +88,21 @@ impl Wire {
             conn,
             awaits_continue: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
+            is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             scope: Scope::default(),
+            info: None,
         }
     }
 
-    pub fn with_scope(self, scope: Scope) -> Wire {
-        Wire { scope, ..self }
+    /// A connection of a server.
+    pub fn of_server(conn: Arc<dyn Conn>, scope: Scope, info: ConnInfo) -> Wire {
+        Wire {
+            scope,
+            info: Some(info),
+            ..Wire::new(conn)
+        }
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
@@ -163,6 +174,18 @@ impl Wire {
             count
         };
         (take(&self.bytes_in), take(&self.bytes_out))
+    }
+
+    /// From now on the connection is not the server's.
+    pub fn hijack(&self) {
+        self.is_hijacked.store(true, Ordering::SeqCst);
+        if let (Some(service), Some(info)) = (self.scope.service(), &self.info) {
+            service.report(info, ConnState::Hijacked);
+        }
+    }
+
+    pub fn is_hijacked(&self) -> bool {
+        self.is_hijacked.load(Ordering::SeqCst)
     }
 
     pub fn expect_continue(&self) {
