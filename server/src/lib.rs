@@ -61,6 +61,8 @@ mod spans;
 mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use conn::AbortHandler;
 pub use context::{LocalAddr, RequestEnd};
