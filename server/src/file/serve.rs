@@ -205,7 +205,8 @@ fn to_file(w: &mut ResponseWriter, r: &Request, base: &[u8]) {
         let text = "http: attempting to traverse a non-directory";
         return serve_error(w, text, StatusCode::INTERNAL_SERVER_ERROR);
     }
-    local_redirect(w, r, &format!("../{}", relative_url(base)));
+    let name = String::from_utf8(path::escape(base)).expect("an escaped path is ASCII");
+    local_redirect(w, r, &format!("../{name}"));
 }
 
 /// A redirect within the directory; the query is kept. Where a segment has an
