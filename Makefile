@@ -63,6 +63,7 @@ build: ## Build the wirepath command, optimised
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p wirepath --all-targets -- -D warnings
 	cargo clippy -p wirepath-runtime --all-targets --features $(FEATURES) -- -D warnings
 	cargo clippy --workspace --all-targets --features $(XDP) -- -D warnings
 

@@ -256,6 +256,19 @@ impl Dir {
 /// will do as well: it took all there was, and what comes later is another edge.
 pub struct Wait(pub(crate) WaitInner);
 
+impl Wait {
+    /// Waits here, in the middle of a step, or of a goroutine that has none; the
+    /// call is to be tried again then. It ends without a word when the deadline
+    /// of the direction has passed, which that call tells.
+    ///
+    /// # Errors
+    /// `ResourceBusy` when another waits for the same already; `Other` when the
+    /// runtime shuts down.
+    pub fn wait(self) -> io::Result<()> {
+        self.0.desc.wait(self.0.dir)
+    }
+}
+
 /// See [`Wait`].
 pub(crate) struct WaitInner {
     pub(crate) desc: Arc<PollDesc>,

@@ -32,9 +32,10 @@
 //!
 //! `conn`: one connection, request after request. `request` and `response`:
 //! the two halves of an exchange. `mux`: patterns and routing. `server`:
-//! accepting and shutting down. `file`: files of a directory. Nothing here
-//! knows of the stack below the runtime; `conn` knows of a byte stream only
-//! through a small trait, so it is tested in memory.
+//! accepting and shutting down. `file`: files of a directory. `tls`: HTTPS.
+//! `httptest`: for the tests of who uses all this. Nothing here knows of the
+//! stack below the runtime; `conn` knows of a byte stream only through a small
+//! trait, so it is tested in memory.
 //!
 //! HTTP/2 is not spoken.
 
@@ -44,6 +45,7 @@ mod bytes;
 mod conn;
 pub mod file;
 mod handler;
+pub mod httptest;
 mod mux;
 mod net;
 mod path;
@@ -52,6 +54,8 @@ mod response;
 mod server;
 mod service;
 mod stats;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use conn::AbortHandler;
 pub use file::{Dir, FileServer, FileSystem};

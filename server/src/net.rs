@@ -86,3 +86,18 @@ impl Conn for NetConn {
         self.stream.flow()
     }
 }
+
+#[cfg(feature = "tls")]
+impl crate::tls::Transport for NetConn {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    fn wait_readable(&self) -> io::Result<()> {
+        self.stream.readable().wait()
+    }
+
+    fn wait_writable(&self) -> io::Result<()> {
+        self.stream.writable().wait()
+    }
+}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use wirepath_runtime::net::{TcpListener, TcpStream};
 use wirepath_runtime::{Cancelled, Nanos, Next, goroutine, now, sleep, steps};
 
-use crate::conn::{Connection, Outcome};
+use crate::conn::{Conn, Connection, Outcome};
 use crate::handler::Handler;
 use crate::net::NetConn;
 use crate::service::{Config, Registration, Service};
@@ -144,7 +144,7 @@ pub struct Server {
 /// A connection's goroutine between steps.
 struct Task {
     connection: Connection,
-    conn: Arc<NetConn>,
+    net: Arc<NetConn>,
     _registration: Registration,
 }
 
@@ -153,15 +153,20 @@ impl Task {
         match self.connection.step() {
             Outcome::Done => Next::Done,
             Outcome::Yield => Next::Yield,
-            Outcome::Readable => Next::Wait(self.conn.readable()),
+            Outcome::Readable => Next::Wait(self.net.readable()),
         }
     }
 }
+
+/// Begins to serve a connection that was accepted.
+pub(crate) type TakeIn = Box<dyn Fn(&Server, TcpStream, SocketAddr) + Send>;
 
 /// The accepting goroutine between steps.
 struct Accepting {
     server: Server,
     listener: Arc<TcpListener>,
+    /// What is done with a connection.
+    take_in: TakeIn,
     /// The wait after the next failure.
     pause: Duration,
     /// What ended it.
@@ -174,7 +179,7 @@ impl Accepting {
             match self.listener.try_accept() {
                 Ok((stream, peer)) => {
                     self.pause = FIRST_ACCEPT_PAUSE;
-                    self.server.take_in(stream, peer);
+                    (self.take_in)(&self.server, stream, peer);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     return Next::Wait(self.listener.acceptable());
@@ -214,6 +219,10 @@ impl Server {
         Server::builder(handler).build()
     }
 
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.inner.service
+    }
+
     fn listeners(&self) -> MutexGuard<'_, Vec<Arc<TcpListener>>> {
         let listeners = self.inner.listeners.lock();
         listeners.unwrap_or_else(PoisonError::into_inner)
@@ -227,6 +236,11 @@ impl Server {
     ///
     /// [`ServeError`]; a failure to accept that may pass is tried again.
     pub fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
+        self.accept(listener, Box::new(Server::take_in))
+    }
+
+    /// Accepts connections and takes them in so.
+    pub(crate) fn accept(&self, listener: TcpListener, take_in: TakeIn) -> Result<(), ServeError> {
         let listener = Arc::new(listener);
         self.listeners().push(listener.clone());
         if self.inner.service.is_draining() {
@@ -237,6 +251,7 @@ impl Server {
         let accepting = Accepting {
             server: self.clone(),
             listener: listener.clone(),
+            take_in,
             pause: FIRST_ACCEPT_PAUSE,
             failure: failure.clone(),
         };
@@ -260,18 +275,22 @@ impl Server {
     }
 
     fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
-        let service = &self.inner.service;
         // One that is over already has no addresses.
-        let Ok(conn) = NetConn::new(stream, peer).map(Arc::new) else {
-            return;
-        };
-        let connection = Connection::new(service.clone(), conn.clone(), now());
+        if let Ok(net) = NetConn::new(stream, peer).map(Arc::new) {
+            self.start(net.clone(), net);
+        }
+    }
+
+    /// Serves `conn`, whose bytes come over `net`, on a goroutine.
+    pub(crate) fn start(&self, conn: Arc<dyn Conn>, net: Arc<NetConn>) {
+        let service = &self.inner.service;
+        let connection = Connection::new(service.clone(), conn, now());
         let Some(registration) = service.register(connection.entry()) else {
             return;
         };
         let task = Task {
             connection,
-            conn,
+            net,
             _registration: registration,
         };
         steps(task, Task::step);

@@ -60,8 +60,8 @@ bitflags::bitflags! {
         const CONNECT_NEWS = 0x400;
         /// smoltcp's congestion control is on.
         const CONTROLLED = 0x800;
-        /// The peer's last segment shut its window.
-        const PEER_SHUT = 0x1000;
+        /// The user is done writing, and smoltcp does not know yet.
+        const FIN_DUE = 0x1000;
     }
 }
 
@@ -86,6 +86,9 @@ pub(crate) struct Conn {
     pub(crate) furthest: u32,
     /// The shift of the windows that we announce.
     pub(crate) window_shift: u8,
+    /// The window of the peer's last segment, unscaled: 0 if it is shut, else at
+    /// most what it is in bytes.
+    peer_window: u16,
     /// Bytes that may be in flight before congestion control is on, and the
     /// most in one segment. Zero until the peer's SYN came.
     initial_window: u32,
@@ -136,6 +139,7 @@ impl Conn {
             told_received: 0,
             furthest: 0,
             window_shift: 0,
+            peer_window: 1,
             initial_window: 0,
             mss: 0,
             sent: Sent::default(),
@@ -169,7 +173,7 @@ impl Conn {
         let awaits_ack = || {
             let state = self.state();
             let awaits_fin = matches!(state, State::FinWait1 | State::Closing | State::LastAck);
-            awaits_fin || self.socket.get().send_queue() > 0
+            awaits_fin || self.marks.contains(Marks::FIN_DUE) || self.socket.get().send_queue() > 0
         };
         self.is_orphan() && !self.is_detached() && awaits_ack()
     }
@@ -220,6 +224,29 @@ impl Conn {
             && matches!(self.state(), State::Established | State::CloseWait)
     }
 
+    /// Ends the sending side once what is left fits the peer's window.
+    ///
+    /// In LAST-ACK smoltcp does not look at the window of a segment that
+    /// acknowledges nothing, and data that needs a wider one would wait for a
+    /// probe each time that the window was shut.
+    pub(crate) fn end_stream(&mut self) {
+        self.marks.insert(Marks::FIN_DUE);
+        self.end_if_sent();
+    }
+
+    /// Does what [`Conn::end_stream`] put off, if it is time.
+    pub(crate) fn end_if_sent(&mut self) {
+        if !self.marks.contains(Marks::FIN_DUE) {
+            return;
+        }
+        let is_last = self.state() == State::CloseWait;
+        let fits = || self.socket.get().send_queue() <= usize::from(self.peer_window);
+        if !is_last || fits() || self.has_sent_all() {
+            self.marks.remove(Marks::FIN_DUE);
+            self.socket.get_mut().close();
+        }
+    }
+
     /// The first sequence number that the peer has not acknowledged.
     pub(crate) fn snd_una(&self) -> u32 {
         let queued = self.socket.get().send_queue() as u32;
@@ -229,9 +256,23 @@ impl Conn {
     /// Notes the window of a segment. True: it has reopened while data that was
     /// sent before it shut is unacknowledged.
     pub(crate) fn window_reopens(&mut self, window: u16) -> bool {
-        let was_shut = self.marks.contains(Marks::PEER_SHUT);
-        self.marks.set(Marks::PEER_SHUT, window == 0);
+        let was_shut = std::mem::replace(&mut self.peer_window, window) == 0;
         was_shut && window > 0
+    }
+
+    /// Whether there is something to send that the peer's window does not let
+    /// out.
+    pub(crate) fn waits_for_window(&self) -> bool {
+        self.peer_window == 0 && self.socket.get().send_queue() > 0
+    }
+
+    /// Whether our FIN is all that the peer has not acknowledged.
+    pub(crate) fn awaits_ack_of_fin(&self) -> bool {
+        self.socket.get().send_queue() == 0
+            && matches!(
+                self.state(),
+                State::FinWait1 | State::Closing | State::LastAck
+            )
     }
 
     /// Whether the peer owes us an ACK.

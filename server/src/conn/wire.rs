@@ -43,6 +43,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
     /// The flow's identity in the trace.
     fn flow(&self) -> u64;
+    /// What the two sides agreed on, once they have.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<&crate::tls::TlsInfo> {
+        None
+    }
 }
 
 /// Adds without a locked instruction: one goroutine moves a connection's bytes.

@@ -29,7 +29,7 @@ enum Decoder {
 #[derive(Default)]
 pub struct Body {
     decoder: Decoder,
-    pub(super) trailers: Fields,
+    pub(crate) trailers: Fields,
     pub(crate) input: Input,
     wire: Option<Arc<Wire>>,
 }
@@ -48,13 +48,18 @@ impl Body {
         self.wire = Some(wire);
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_deref()
+    }
+
     pub(crate) fn detach(&mut self) {
         self.wire = None;
         self.decoder = Decoder::Done;
         self.input.reset();
     }
 
-    pub(super) fn begin(&mut self, framing: Framing) {
+    pub(crate) fn begin(&mut self, framing: Framing) {
         self.trailers.clear();
         self.decoder = match framing {
             Framing::None => Decoder::Done,

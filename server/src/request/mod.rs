@@ -208,6 +208,13 @@ impl Request {
         self.local_addr
     }
 
+    /// What was agreed on for the TLS connection that it came over; `None` over
+    /// plain HTTP.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&crate::tls::TlsInfo> {
+        self.body.wire()?.conn.tls()
+    }
+
     /// The pattern that matched, as registered; empty if no mux chose one.
     pub fn pattern(&self) -> &str {
         self.matched.as_ref().map_or("", |m| &m.pattern.source)

@@ -107,6 +107,7 @@ impl Shard {
                 return Progress::Blocked;
             }
             conn.limit_flight();
+            conn.end_if_sent();
             let mut phy = Phy {
                 rx: None,
                 outbox: &mut self.outbox,
@@ -136,7 +137,7 @@ impl Shard {
             if let Some(shift) = conn.sent.window_scale {
                 conn.window_shift = shift;
             }
-            if conn.has_sent_all() {
+            if conn.has_sent_all() && !conn.marks.contains(Marks::FIN_DUE) {
                 return Progress::Done;
             }
         }
@@ -164,18 +165,26 @@ impl Shard {
         if self.timers.when(slot).is_some_and(|at| at <= now + SOON) {
             return;
         }
+        let mut tcp = self.tcp_deadline(now, slot);
         let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
             return;
         };
-        let tcp = self
-            .iface
-            .poll_at(instant(now), conn.socket.set())
-            .map(|at| Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1_000));
-        let own = conn.next_deadline();
+        if tcp.is_none() && conn.waits_for_window() {
+            self.probe_shut_window(now, slot);
+            tcp = self.tcp_deadline(now, slot);
+        }
+        let own = self.slots.conn(slot).and_then(|conn| conn.next_deadline());
         // A deadline in the past means that smoltcp would send and cannot yet.
         if let Some(at) = [tcp, own].into_iter().flatten().min() {
             self.timers.arm(slot, at.max(now + RING_FULL_RETRY));
         }
+    }
+
+    /// When smoltcp wants to look at a connection again.
+    pub(super) fn tcp_deadline(&mut self, now: Nanos, slot: u32) -> Option<Nanos> {
+        let conn = self.slots.conn(slot).filter(|c| !c.is_detached())?;
+        let at = self.iface.poll_at(instant(now), conn.socket.set())?;
+        Some(Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1_000))
     }
 
     /// Ends a connection on which smoltcp panicked. Its sequence arithmetic

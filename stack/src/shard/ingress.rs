@@ -156,7 +156,8 @@ impl Shard {
         self.counters.tcp_segments_received += 1;
         let reopens = conn.take_notice(now, segment);
         let received = conn.received();
-        if !self.feed(now, slot, &frame[segment.ip.clone()]) {
+        let is_repeat = conn.repeats_before_fin(segment);
+        if !is_repeat && !self.feed(now, slot, &frame[segment.ip.clone()]) {
             return;
         }
         if trace::enabled()
@@ -211,24 +212,35 @@ impl Shard {
         let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
             return;
         };
-        let una = conn.snd_una();
-        if !segment::after(conn.sent.next(), una) {
+        if !segment::after(conn.sent.next(), conn.snd_una()) {
             return;
         }
-        let duplicate = Ack {
-            key: conn.key.reversed(),
-            seq: conn.rcv_nxt(),
-            ack: una,
-            window,
-            echo: None,
-        };
-        let mut packet = vec![0; duplicate.len()];
-        duplicate.emit(&mut packet);
+        if conn.awaits_ack_of_fin() {
+            // Its own timer alone makes smoltcp send a FIN again.
+            if let Some(at) = self.tcp_deadline(now, slot) {
+                self.send_segments(at, slot, &mut 1);
+            }
+            return;
+        }
+        let packet = conn.last_ack_again(window);
         for _ in 0..3 {
             if !self.feed(now, slot, &packet) {
                 return;
             }
         }
+    }
+
+    /// Starts smoltcp's zero-window probes, which it does not do by itself when
+    /// its retransmission timer ends while the window is shut: it then has no
+    /// timer at all, and were the peer's word of an open window lost, the
+    /// connection would stand still for ever (RFC 9293 §3.8.6.1).
+    #[cold]
+    pub(super) fn probe_shut_window(&mut self, now: Nanos, slot: u32) {
+        let Some(conn) = self.slots.conn(slot) else {
+            return;
+        };
+        let packet = conn.last_ack_again(0);
+        self.feed(now, slot, &packet);
     }
 
     fn after_ingress(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
@@ -563,6 +575,32 @@ impl Conn {
             self.mac = segment.src_mac;
         }
         self.window_reopens(segment.window)
+    }
+
+    /// Whether a segment says nothing new while only our FIN is on its way: after
+    /// three of those smoltcp gives up the timer that would send the FIN again,
+    /// for a fast retransmission that sends data only.
+    fn repeats_before_fin(&self, segment: &Segment) -> bool {
+        let is_bare_ack = segment.flags == TcpFlags::ACK && segment.payload_len == 0;
+        is_bare_ack
+            && self.awaits_ack_of_fin()
+            && segment.ack == self.snd_una()
+            && segment.seq == self.rcv_nxt()
+    }
+
+    /// The packet in which the peer would say again what it acknowledged last,
+    /// with this window.
+    fn last_ack_again(&self, window: u16) -> Vec<u8> {
+        let ack = Ack {
+            key: self.key.reversed(),
+            seq: self.rcv_nxt(),
+            ack: self.snd_una(),
+            window,
+            echo: None,
+        };
+        let mut packet = vec![0; ack.len()];
+        ack.emit(&mut packet);
+        packet
     }
 
     /// Whether a segment would end the connection, and whoever sent it has not

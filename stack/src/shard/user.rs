@@ -164,7 +164,7 @@ impl Shard {
         }
         if matches!(how, Shutdown::Write | Shutdown::Both) {
             conn.marks.insert(Marks::WRITE_SHUT);
-            conn.socket.get_mut().close();
+            conn.end_stream();
         }
         self.touch(slot);
         self.mark_dirty(slot);
@@ -212,7 +212,7 @@ impl Shard {
             self.counters.orphans_over_limit += u64::from(is_over_limit);
             return self.reset(slot, now);
         }
-        conn.socket.get_mut().close();
+        conn.end_stream();
         // It may have sent its FIN before, and wait for the peer's.
         if conn.state() == State::FinWait2 {
             let at = now + timeouts::ORPHAN_FIN_WAIT;

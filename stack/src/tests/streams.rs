@@ -250,3 +250,37 @@ fn idle_connections_give_their_pages_back_and_go_on() {
     net.advance(Duration::from_secs(10));
     assert_eq!(net.count(0, "buffers_discarded"), 2);
 }
+
+#[test]
+fn a_transfer_both_ways_without_loss_waits_for_no_timer() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let mut net = Net::new();
+        let (_, server, client) = net.connected();
+        let fds = [server, client];
+        let data = pattern(0, 150_000);
+        let (mut sent, mut got) = ([0; 2], [0; 2]);
+        let begun = net.now;
+        while got != [data.len(); 2] {
+            let side = random.below(2);
+            let n = 1 + random.below(20_000);
+            let rest = &data[sent[side]..];
+            match random.below(3) {
+                0 if rest.is_empty() => {}
+                0 => {
+                    let written = net.write(side, fds[side], &rest[..n.min(rest.len())]);
+                    sent[side] += written.unwrap_or(0);
+                    if sent[side] == data.len() {
+                        let stack = [&net.server, &net.client][side];
+                        stack.shutdown(fds[side], Shutdown::Write, net.now).unwrap();
+                    }
+                }
+                1 => got[side] += net.read(side, fds[side], n).map_or(0, |bytes| bytes.len()),
+                _ => net.advance(Duration::from_millis(1)),
+            }
+            // The least retransmission timeout is a second.
+            let took = net.now.since(begun);
+            assert!(took < Duration::from_millis(900), "seed {seed}: {got:?}");
+        }
+    }
+}

@@ -185,6 +185,53 @@ fn what_a_shut_window_cost_is_sent_again_when_it_opens() {
 }
 
 #[test]
+fn a_window_that_shuts_over_data_in_flight_is_probed() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 8_000), net.now).unwrap();
+    net.flush(0);
+    // The peer drops all of it, and what it says of its open window is lost.
+    let shut = More { window: 0, ..PLAIN };
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(next), shut));
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(600));
+    let probes = net.wire.sent(0);
+    assert!((8..40).contains(&probes.len()), "{} probes", probes.len());
+    // One of them is answered.
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, Some(next), PLAIN));
+    let again = answers.iter().find(|s| s.seq == next);
+    assert!(again.is_some_and(|s| s.payload_len > 1), "{answers:?}");
+}
+
+#[test]
+fn a_fin_that_met_a_shut_window_is_sent_when_it_opens() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 1_000), net.now).unwrap();
+    net.server.close(fd, net.now).unwrap();
+    net.flush(0);
+    // The peer takes the data, says again and again that it has no room for the
+    // FIN, and then has.
+    let fin = next.wrapping_add(1_000);
+    let shut = More { window: 0, ..PLAIN };
+    for _ in 0..5 {
+        net.inject(raw.frame(TcpControl::None, 1_001, Some(fin), shut));
+    }
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, Some(fin), PLAIN));
+    let is_fin = |s: &Segment| s.seq == fin && s.flags.contains(TcpFlags::FIN);
+    assert!(answers.iter().any(is_fin), "{answers:?}");
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(3));
+    assert!(!net.wire.sent(0).is_empty());
+}
+
+#[test]
 fn keepalive_finds_a_dead_peer_and_keeps_a_live_one() {
     let mut net = Net::new();
     let (_, server, _) = net.connected();
