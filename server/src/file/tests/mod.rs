@@ -145,6 +145,7 @@ fn files_come_with_type_length_and_date() {
     );
     assert_has(&tree.get("/a%00"), &[" 404 "]);
     assert_has(&tree.get("/a.txt/x"), &[" 404 "]);
+    assert_has(&tree.get("http://a"), &[" 200 ", "href=\"a.txt\""]);
     let long = format!("/{}", "x".repeat(300));
     assert_has(&tree.get(&long), &[" 500 ", "500 Internal Server Error\n"]);
 }

@@ -106,25 +106,23 @@ fn parse(answer: &[u8]) -> Answer {
     let fields = lines.map(|line| line.split_once(": ").unwrap_or((line, "")));
     let known = fields.filter_map(|(name, value)| {
         let is_it = |known: &&str| known.eq_ignore_ascii_case(name);
-        let name = COMPARED.into_iter().find(|known| is_it(&known))?;
+        let name = COMPARED.into_iter().find(is_it)?;
         Some((name.to_owned(), value.to_owned()))
     });
     let mut header: BTreeMap<_, _> = known.collect();
     let kind = header.get("Content-Type").cloned().unwrap_or_default();
-    let Some((lead, boundary)) = kind.split_once("boundary=") else {
-        let body = body.to_owned();
-        return Answer {
-            status: status.unwrap(),
-            header,
-            body,
-        };
-    };
-    let kind = format!("{lead}boundary=BOUNDARY");
-    header.insert("Content-Type".to_owned(), kind);
+    let mut body = body.to_owned();
+    if let Some((lead, boundary)) = kind.split_once("boundary=") {
+        body = body.replace(boundary, "BOUNDARY");
+        header.insert(
+            "Content-Type".to_owned(),
+            format!("{lead}boundary=BOUNDARY"),
+        );
+    }
     Answer {
         status: status.unwrap(),
         header,
-        body: body.replace(boundary, "BOUNDARY"),
+        body,
     }
 }
 
