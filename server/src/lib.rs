@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod bytes;
 mod conn;
 mod context;
@@ -48,8 +49,10 @@ mod file;
 mod handler;
 mod hooks;
 pub mod httptest;
+mod log;
 mod mux;
 mod net;
+mod panic;
 mod path;
 mod request;
 mod response;
@@ -59,13 +62,14 @@ mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-pub use conn::AbortHandler;
+pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
 pub use file::{FileServer, serve_file_at};
 pub use handler::{Handler, HandlerFunc};
-pub use hooks::{ConnInfo, ConnState};
+pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
+pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
     HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,

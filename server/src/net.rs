@@ -50,6 +50,10 @@ impl Conn for NetConn {
         (&self.stream).write(bytes)
     }
 
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
     fn set_read_deadline(&self, at: Option<Nanos>) {
         self.stream.set_read_deadline(at);
     }
@@ -86,10 +90,6 @@ impl Conn for NetConn {
 
 #[cfg(feature = "tls")]
 impl crate::tls::Transport for NetConn {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
-    }
-
     fn wait_readable(&self) -> io::Result<()> {
         self.stream.readable().wait()
     }

@@ -104,6 +104,13 @@ impl Client {
         self.peer.work(None, reset).unwrap();
     }
 
+    /// Reads what is there, up to `max` bytes; how many. 0: nothing, or the end.
+    pub fn read_some(&self, max: usize) -> usize {
+        let mut buf = vec![0; max];
+        let read = |stack: &Stack| stack.read(self.fd, &mut buf, now());
+        self.peer.work(Some(now()), read).unwrap_or(0)
+    }
+
     /// What the server sends until it closes, and how it ended that.
     pub fn read_to_end(&self) -> (String, Result<(), Errno>) {
         let (mut got, mut buf) = (Vec::new(), [0; 4096]);
