@@ -45,7 +45,7 @@ mod admission;
 mod bytes;
 mod conn;
 mod context;
-mod file;
+pub mod file;
 mod handler;
 mod hooks;
 pub mod httptest;
@@ -64,7 +64,8 @@ pub mod tls;
 
 pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
-pub use file::{FileServer, serve_file_at};
+pub use file::{Dir, FileServer, FileSystem};
+pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;

@@ -2,9 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::task::Waker;
 
-use wirepath_runtime::net::{HangUpWatch, TcpStream};
+use wirepath_runtime::net::{HangUpWatch, Network, TcpStream};
 use wirepath_runtime::{Nanos, Wait};
 
 use crate::conn::Conn;
@@ -52,6 +53,14 @@ impl Conn for NetConn {
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.try_write(bytes)
+    }
+
+    fn can_send_file(&self) -> bool {
+        self.stream.network() == Network::Kernel
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        self.stream.send_file(file, offset, len)
     }
 
     fn set_read_deadline(&self, at: Option<Nanos>) {

@@ -174,11 +174,11 @@ fn a_body_may_come_slowly_but_not_too_slowly() {
         }
         assert_eq!(outcomes.recv().unwrap().unwrap(), 1_000);
         assert_eq!(stat(server, "bodies_too_slow"), 0);
-        // 50 bytes a second use up the grace in twice its time.
+        // 25 bytes a second use up the grace in 13 s.
         let client = peer.connect();
         client.send(UPLOAD.as_bytes());
-        let (sent, start) = (client.send_slowly(&[b'x'; 1_000], SEC / 50), now());
-        assert!(sent < 1_000 || start > now(), "all was taken");
+        let sent = client.send_slowly(&[b'x'; 1_000], SEC / 25);
+        assert!((320..400).contains(&sent), "{sent}");
         let read = outcomes.recv().unwrap().unwrap_err();
         assert_eq!(read.kind(), ErrorKind::TimedOut);
         assert!(read.get_ref().unwrap().is::<TooSlow>());
@@ -220,7 +220,6 @@ fn a_client_that_never_reads_is_cut_off() {
         client.wait(11 * SEC);
         let written = outcomes.recv().unwrap().unwrap_err();
         assert_eq!(written.kind(), ErrorKind::TimedOut);
-        assert!(written.get_ref().unwrap().is::<TooSlow>());
         assert_eq!(stat(server, "responses_too_slow"), 1);
         assert_eq!(stat(server, "connections_open"), 0);
         assert_eq!(client.read_to_end().1, Err(Errno::ConnectionReset));

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -122,6 +122,16 @@ pub(super) fn read(fd: &KernelFd, buf: &mut [u8]) -> Result<usize, CallError> {
 
 pub(super) fn write(fd: &KernelFd, buf: &[u8]) -> Result<usize, CallError> {
     fd.call(|fd| rustix::net::send(fd, buf, SendFlags::NOSIGNAL))
+}
+
+/// Sends pages of a file from `offset` on; 0 is its end.
+pub(super) fn send_file(
+    fd: &KernelFd,
+    file: BorrowedFd<'_>,
+    mut offset: u64,
+    len: usize,
+) -> Result<usize, CallError> {
+    fd.call(|fd| rustix::fs::sendfile(fd, file, Some(&mut offset), len))
 }
 
 /// A UDP socket, and whether it takes IPv4 addresses as mapped to IPv6.

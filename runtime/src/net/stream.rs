@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -220,6 +220,23 @@ impl TcpStream {
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         self.socket
             .attempt(Dir::Write, |now| self.poll_write(buf, now))
+    }
+
+    /// Sends up to `len` bytes of a file from `offset` on, waiting for room, and
+    /// returns how many; 0 is the end of the file. They do not pass through this
+    /// process (sendfile(2)). What of the file is not in memory is waited for as
+    /// well, by the thread.
+    ///
+    /// # Errors
+    /// `Unsupported` over the stack, whose frames are made in this process; see
+    /// [`TcpStream`]; the file's.
+    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        match self.socket.source() {
+            Source::Stack { .. } => Err(io::ErrorKind::Unsupported.into()),
+            Source::Kernel(fd) => self
+                .socket
+                .retry(Dir::Write, |_| kernel::send_file(fd, file, offset, len)),
+        }
     }
 
     /// What to wait for after [`try_read`](TcpStream::try_read) said

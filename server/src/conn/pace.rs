@@ -105,7 +105,8 @@ impl Pace {
             let started = now();
             let until = started + PERIOD.min(Duration::from_nanos(credit));
             let deadline = self.deadline.load(Ordering::Relaxed);
-            if deadline <= until.0 {
+            // Who was given up on is not so again while the connection ends.
+            if deadline <= until.0 || credit == 0 {
                 return call();
             }
             set(Some(until));

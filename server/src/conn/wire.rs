@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -31,6 +32,15 @@ pub(crate) trait Conn: Send + Sync + 'static {
     /// at any time.
     fn try_write(&self, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+    /// Whether [`Conn::send_file`] can be used.
+    fn can_send_file(&self) -> bool {
+        false
+    }
+    /// Sends up to `len` bytes of a file from `offset` on, waiting for room,
+    /// without taking them into this process. 0 is the end of the file.
+    fn send_file(&self, _file: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Bounds reads from now on.
     fn set_read_deadline(&self, at: Option<Nanos>);
@@ -181,9 +191,12 @@ impl Wire {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }
+        self.pace_writes(|| self.conn.write(bytes))
+    }
+
+    fn pace_writes(&self, write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         let set = |at| self.conn.set_write_deadline(at);
-        let written = self.writing.run(set, || self.conn.write(bytes));
-        written.inspect_err(|e| {
+        self.writing.run(set, write).inspect_err(|e| {
             self.note_too_slow(e, "response", |s| &s.responses_too_slow);
             if pace::is_too_slow(e) {
                 self.conn.abort();
@@ -202,6 +215,24 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Sends `len` bytes of a file from `offset` on; fewer only at its end.
+    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+        let mut sent = 0;
+        while sent < len {
+            let most = usize::try_from(len - sent).unwrap_or(usize::MAX);
+            match self.pace_writes(|| self.conn.send_file(file, offset + sent, most)) {
+                Ok(0) => break,
+                Ok(n) => {
+                    add(&self.bytes_out, n);
+                    sent += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(sent)
     }
 
     /// Bytes moved since the last call: read, written.

@@ -1,329 +1,239 @@
-//! Files of a directory, as Go's `FileServer` gives them.
+//! Files over HTTP, as Go's `FileServer`, `ServeFile` and `ServeContent`.
 //!
-//! Every file is opened with openat2(2) and `RESOLVE_BENEATH` from a
-//! descriptor of the root, so the kernel itself refuses what leaves it: by
-//! `..` in any encoding, by an absolute path, or by a symbolic link, also one
-//! that is put there while the server looks. A link that stays below the root
-//! is followed.
+//! [`FileServer`] is a handler for the files of a [`FileSystem`]: a [`Dir`] of
+//! this machine, files in memory ([`MemoryFs`]), or what else implements the
+//! trait. [`serve_file`] answers with one file at a trusted path,
+//! [`serve_content`] with anything that is read and seeks.
 //!
-//! Files are opened and read in `blocking`, so that a slow disk does not hold
-//! up other goroutines.
+//! All of them answer conditional requests (RFC 9110 §13) and ranges (§14),
+//! and take the type from the name or else from the first bytes. Errors have
+//! Go's texts; they take back `Cache-Control`, `Content-Encoding`, `ETag` and
+//! `Last-Modified`, which were set for the content. Methods are not looked at:
+//! register with `GET` in the pattern to have the others refused.
+//!
+//! # How it is kept apart
+//!
+//! `dir` and `memory` find files; `serve` goes from a path to a file, a list
+//! or a redirect; `content` from a file to a response, by `conditions`,
+//! `range`, `multipart` and `mime`; `send` from a file to the wire. Nothing
+//! waits for a disk while it holds a P: what the kernel has in memory is opened
+//! and read at once, all else in `blocking`.
 
+mod conditions;
+mod content;
+mod dir;
+mod etag;
+mod fs;
+mod list;
+mod memory;
+mod mime;
+mod multipart;
 mod range;
+mod send;
+mod serve;
+mod variants;
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
-use http::{Method, StatusCode};
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
-use wirepath_runtime::blocking;
+use http::StatusCode;
+
+pub use content::{serve_bytes, serve_content};
+pub use dir::{Dir, Links};
+pub use fs::{DirEntry, File, FileInfo, FileSystem};
+pub use memory::{Bytes, MemoryFs};
+pub use mime::type_by_extension;
+pub use range::{ByteRange, RangeError, parse_ranges};
 
 use crate::handler::Handler;
 use crate::path;
 use crate::request::Request;
-use crate::response::{self, ResponseWriter, detect_content_type};
-use range::{Choice, choose};
+use crate::response::ResponseWriter;
+use serve::Site;
 
-/// Bytes of a file that are read at once.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// What stands for a directory, if it is there.
-const INDEX: &str = "index.html";
-
-/// Serves the files below a directory: `GET` and `HEAD`, `Last-Modified` and
-/// `If-Modified-Since`, one range of bytes, `index.html` for a directory, and
-/// a list where there is none.
-#[derive(Debug)]
-pub struct FileServer {
-    root: OwnedFd,
+/// What becomes of names that begin with a dot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dotfiles {
+    /// They are served and listed like others, as in Go.
+    #[default]
+    Served,
+    /// They, and what is below them, are neither found nor listed. Except
+    /// `.well-known` (RFC 8615).
+    Hidden,
 }
 
-/// What a path leads to.
-struct Found {
-    file: File,
-    metadata: Metadata,
+#[derive(Debug)]
+struct Options {
+    etags: bool,
+    precompressed: bool,
+    directory_lists: bool,
+    dotfiles: Dotfiles,
+    cache_control: Option<String>,
+}
+
+impl Options {
+    /// Go's ways.
+    const GO: Options = Options {
+        etags: false,
+        precompressed: false,
+        directory_lists: true,
+        dotfiles: Dotfiles::Served,
+        cache_control: None,
+    };
+}
+
+/// A handler that serves files, whose paths are those of the requests. As Go's
+/// `FileServer` unless options say otherwise.
+///
+/// `…/index.html` is redirected to `…/`, where it is served, or else a list of
+/// the directory; a directory without a slash at its end, and a file with one,
+/// are redirected as well.
+///
+/// ```no_run
+/// use wirepath::{FileServer, ServeMux};
+/// use wirepath::file::Dotfiles;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let files = FileServer::new("/srv/www")?
+///     .etags(true)
+///     .precompressed(true)
+///     .dotfiles(Dotfiles::Hidden)
+///     .cache_control("max-age=3600");
+/// let mut mux = ServeMux::new();
+/// mux.handle("GET /", files);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FileServer {
+    fs: Box<dyn FileSystem>,
+    options: Options,
 }
 
 impl FileServer {
-    /// Serves what is below `root`.
+    /// Serves what is below the directory `root`, and nothing else: see
+    /// [`Dir`].
     ///
     /// # Errors
     ///
-    /// When `root` is not a directory that can be opened, or when the kernel
-    /// has no openat2 (before Linux 5.6).
+    /// Those of [`Dir::open`].
     pub fn new(root: impl AsRef<Path>) -> io::Result<FileServer> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(root.as_ref(), flags, Mode::empty())?;
-        let server = FileServer { root };
-        server.open(b"/")?;
-        Ok(server)
+        Dir::open(root).map(FileServer::of)
     }
 
-    /// Opens what the cleaned path `path` leads to.
-    fn open(&self, path: &[u8]) -> io::Result<Found> {
-        let relative = match path.strip_prefix(b"/") {
-            Some(b"") | None => b".",
-            Some(relative) => relative,
-        };
-        // A pipe without a writer must not make the open wait.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let fd = blocking(|| openat2(&self.root, relative, flags, Mode::empty(), resolve))?;
-        let file = File::from(fd);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() && !metadata.is_dir() {
-            return Err(io::ErrorKind::NotFound.into());
+    /// Serves the files of `fs`.
+    pub fn of(fs: impl FileSystem) -> FileServer {
+        FileServer {
+            fs: Box::new(fs),
+            options: Options::GO,
         }
-        Ok(Found { file, metadata })
     }
 
-    fn serve_path(&self, w: &mut ResponseWriter, r: &mut Request) -> io::Result<()> {
-        let decoded = r.path_bytes();
-        let path = path::clean(&decoded).into_owned();
-        if path.ends_with(b"/index.html") {
-            local_redirect(w, r, b"./");
-            return Ok(());
-        }
-        let bare = match path.strip_suffix(b"/") {
-            Some(b"") | None => &path,
-            Some(bare) => bare,
-        };
-        let found = self.open(bare)?;
-        let base = bare.rsplit(|&b| b == b'/').next().unwrap_or_default();
-        match (found.metadata.is_dir(), path.ends_with(b"/")) {
-            (true, false) => local_redirect(w, r, &[base, b"/"].concat()),
-            (false, true) => local_redirect(w, r, &[b"../", base].concat()),
-            (true, true) => return self.serve_directory(w, r, &path, found),
-            (false, false) => serve_file(w, r, base, found)?,
-        }
-        Ok(())
+    /// Whether files get an `ETag`, made of the time of the last change and
+    /// the length, where the collection has none itself. It is weak in the two
+    /// seconds after a change. Off unless set.
+    #[must_use]
+    pub fn etags(mut self, on: bool) -> FileServer {
+        self.options.etags = on;
+        self
     }
 
-    fn serve_directory(
-        &self,
-        w: &mut ResponseWriter,
-        r: &mut Request,
-        path: &[u8],
-        found: Found,
-    ) -> io::Result<()> {
-        let index = [path, INDEX.as_bytes()].concat();
-        match self.open(&index) {
-            Ok(file) if file.metadata.is_file() => {
-                return serve_file(w, r, INDEX.as_bytes(), file);
-            }
-            _ => {}
-        }
-        if not_modified(w, r, &found.metadata) {
-            return Ok(());
-        }
-        list(w, found.file.into())
+    /// Whether `name.br`, `name.zst` or `name.gz` is sent in place of `name`
+    /// to a client that takes the coding. All answers with files then have
+    /// `Vary: Accept-Encoding`. Off unless set.
+    #[must_use]
+    pub fn precompressed(mut self, on: bool) -> FileServer {
+        self.options.precompressed = on;
+        self
+    }
+
+    /// Whether a directory without `index.html` is listed; else it is answered
+    /// with 403. On unless set.
+    #[must_use]
+    pub fn directory_lists(mut self, on: bool) -> FileServer {
+        self.options.directory_lists = on;
+        self
+    }
+
+    /// What becomes of names that begin with a dot.
+    #[must_use]
+    pub fn dotfiles(mut self, policy: Dotfiles) -> FileServer {
+        self.options.dotfiles = policy;
+        self
+    }
+
+    /// The `Cache-Control` of files, unless a handler before set one.
+    #[must_use]
+    pub fn cache_control(mut self, value: impl Into<String>) -> FileServer {
+        self.options.cache_control = Some(value.into());
+        self
     }
 }
 
 impl Handler for FileServer {
     fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
-        if *r.method() != Method::GET && *r.method() != Method::HEAD {
-            w.header("Allow", "GET, HEAD");
-            response::error(w, "Method Not Allowed", StatusCode::METHOD_NOT_ALLOWED);
-            return;
-        }
-        let Err(e) = self.serve_path(w, r) else {
-            return;
+        let url = r.path_bytes();
+        let name = path::clean(&url);
+        let site = Site {
+            fs: &*self.fs,
+            options: &self.options,
+            redirects: true,
         };
-        if w.status().is_some() {
-            // The response is short of its length, which closes the connection.
-            tracing::debug!(target = r.target(), "a file was not sent in full: {e}");
-            return;
-        }
-        match e.kind() {
-            io::ErrorKind::PermissionDenied => {
-                response::error(w, "403 Forbidden", StatusCode::FORBIDDEN);
-            }
-            // What leaves the root, what is too long or loops, and what has a
-            // NUL in its name is not there either.
-            _ => response::not_found(w, r),
-        }
+        site.serve(w, r, without_slash(&name));
     }
 }
 
-/// Answers with the file at `path` on this machine, whatever the request's
-/// path is. For trusted paths: nothing keeps it below a root.
-pub fn serve_file_at(w: &mut ResponseWriter, r: &mut Request, path: impl AsRef<Path>) {
+impl std::fmt::Debug for FileServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileServer")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers with the file or directory at `path` on this machine, whatever the
+/// request's path is: as Go's `ServeFile`. For trusted paths, since nothing
+/// keeps it below a root; a relative one is relative to the working directory.
+///
+/// As a precaution for those who made `path` of the request's, a request whose
+/// path has a `..` segment is answered with 400. One that ends in
+/// `/index.html` is redirected, as [`FileServer`] does.
+pub fn serve_file(w: &mut ResponseWriter, r: &mut Request, path: impl AsRef<Path>) {
     let path = path.as_ref();
-    let open = || {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        match metadata.is_file() {
-            true => Ok(Found { file, metadata }),
-            false => Err(io::Error::from(io::ErrorKind::NotFound)),
-        }
+    let (root, name) = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => (parent, name.as_encoded_bytes()),
+        _ => (path, &b""[..]),
     };
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let sent = open().and_then(|found| serve_file(w, r, name, found));
-    if sent.is_err() && w.status().is_none() {
-        response::not_found(w, r);
-    }
+    let fs = dir::Trusted(root.to_owned());
+    serve_named(w, r, &fs, &[b"/", name].concat());
 }
 
-/// A redirect that stays in the directory. The query is kept.
-fn local_redirect(w: &mut ResponseWriter, r: &Request, to: &[u8]) {
-    let mut to = relative_url(to);
-    if !r.query().is_empty() {
-        to.push('?');
-        to.push_str(r.query());
-    }
-    w.header("Location", path::escape_non_ascii(&to));
-    w.write_header(StatusCode::MOVED_PERMANENTLY);
+/// [`serve_file`] of the file or directory `name`, such as `"css/site.css"`, in
+/// a [`FileSystem`]: Go's `ServeFileFS`.
+pub fn serve_file_fs(w: &mut ResponseWriter, r: &mut Request, fs: &dyn FileSystem, name: &str) {
+    let name = path::clean(name.as_bytes());
+    serve_named(w, r, fs, without_slash(&name));
 }
 
-/// A name as a URL that is relative to its directory.
-fn relative_url(name: &[u8]) -> String {
-    let escaped = path::escape(name);
-    let text = String::from_utf8(escaped).expect("an escaped path is ASCII");
-    let first = text.split('/').next().unwrap_or_default();
-    match first.contains(':') {
-        // It would be taken for a scheme.
-        true => format!("./{text}"),
-        false => text,
+fn serve_named(w: &mut ResponseWriter, r: &Request, fs: &dyn FileSystem, name: &[u8]) {
+    let url = r.path_bytes();
+    let mut segments = url.split(|b| matches!(b, b'/' | b'\\'));
+    if segments.any(|segment| segment == b"..") {
+        return content::serve_error(w, "invalid URL path", StatusCode::BAD_REQUEST);
     }
-}
-
-/// Sets `Last-Modified`, and answers 304 if the client has this already.
-fn not_modified(w: &mut ResponseWriter, r: &Request, metadata: &Metadata) -> bool {
-    let Some(modified) = last_modified(metadata) else {
-        return false;
+    let site = Site {
+        fs,
+        options: &Options::GO,
+        redirects: false,
     };
-    w.header("Last-Modified", httpdate::fmt_http_date(modified));
-    // RFC 9110 §13.2.2: with If-None-Match the date does not count. There are
-    // no entity tags here, so only `*` matches.
-    let is_same = match (r.header("If-None-Match"), r.header("If-Modified-Since")) {
-        (Some(tags), _) => tags.trim() == "*",
-        (None, Some(since)) => {
-            httpdate::parse_http_date(&since).is_ok_and(|since| modified <= since)
-        }
-        (None, None) => false,
-    };
-    if is_same {
-        w.write_header(StatusCode::NOT_MODIFIED);
-    }
-    is_same
+    site.serve(w, r, name);
 }
 
-/// To the second, as HTTP tells it. The epoch itself says that none is known.
-fn last_modified(metadata: &Metadata) -> Option<SystemTime> {
-    let since = metadata
-        .modified()
-        .ok()?
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    let whole = std::time::Duration::from_secs(since.as_secs());
-    (!whole.is_zero()).then(|| SystemTime::UNIX_EPOCH + whole)
-}
-
-fn serve_file(
-    w: &mut ResponseWriter,
-    r: &mut Request,
-    name: &[u8],
-    found: Found,
-) -> io::Result<()> {
-    let Found { mut file, metadata } = found;
-    if not_modified(w, r, &metadata) {
-        return Ok(());
+/// A clean path as the name of what it leads to.
+fn without_slash(path: &[u8]) -> &[u8] {
+    match path.strip_suffix(b"/") {
+        Some(b"") | None => path,
+        Some(bare) => bare,
     }
-    let size = metadata.len();
-    let kind = content_type(name, &mut file)?;
-    let modified = w.get_header("Last-Modified").map(<[u8]>::to_vec);
-    // RFC 9110 §13.1.5: a range of what the client has a part of, or all.
-    let is_current = r
-        .headers
-        .get_bytes("If-Range")
-        .is_none_or(|validator| Some(validator) == modified.as_deref());
-    let wanted = r.header("Range").filter(|_| is_current);
-    w.header("Accept-Ranges", "bytes");
-    let (start, len) = match choose(wanted.as_deref(), size) {
-        Choice::Whole => (0, size),
-        Choice::Part { start, len } => {
-            let last = start + len - 1;
-            w.header("Content-Range", format!("bytes {start}-{last}/{size}"));
-            (start, len)
-        }
-        Choice::Unsatisfiable => {
-            w.header("Content-Range", format!("bytes */{size}"));
-            let status = StatusCode::RANGE_NOT_SATISFIABLE;
-            response::error(w, "invalid range: failed to overlap", status);
-            return Ok(());
-        }
-    };
-    w.header("Content-Type", kind);
-    w.header("Content-Length", itoa::Buffer::new().format(len));
-    w.write_header(match len == size {
-        true if w.get_header("Content-Range").is_none() => StatusCode::OK,
-        _ => StatusCode::PARTIAL_CONTENT,
-    });
-    if *r.method() == Method::HEAD {
-        return Ok(());
-    }
-    file.seek(SeekFrom::Start(start))?;
-    copy(&mut file.take(len), w)
-}
-
-/// Copies in chunks; a file that shrank ends early.
-fn copy(from: &mut impl Read, w: &mut ResponseWriter) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match blocking(|| from.read(&mut chunk))? {
-            0 => return Ok(()),
-            n => w.write_all(&chunk[..n])?,
-        }
-    }
-}
-
-/// By the name's extension, or else by the first bytes.
-fn content_type(name: &[u8], file: &mut File) -> io::Result<String> {
-    let name = String::from_utf8_lossy(name);
-    if let Some(kind) = mime_guess::from_path(&*name).first_raw() {
-        return Ok(match kind.starts_with("text/") {
-            true => format!("{kind}; charset=utf-8"),
-            false => kind.to_owned(),
-        });
-    }
-    let mut start = Vec::with_capacity(512);
-    blocking(|| file.take(512).read_to_end(&mut start))?;
-    Ok(detect_content_type(&start).to_owned())
-}
-
-/// Answers with the names in a directory, sorted.
-fn list(w: &mut ResponseWriter, directory: OwnedFd) -> io::Result<()> {
-    let mut names = Vec::new();
-    for entry in Dir::new(directory)? {
-        let entry = entry?;
-        let mut name = entry.file_name().to_bytes().to_vec();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        if entry.file_type() == FileType::Directory {
-            name.push(b'/');
-        }
-        names.push(name);
-    }
-    names.sort_unstable();
-    w.header("Content-Type", "text/html; charset=utf-8");
-    let mut page = String::from(
-        "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n",
-    );
-    for name in &names {
-        let text = String::from_utf8_lossy(name);
-        let line = format!(
-            "<a href=\"{}\">{}</a>\n",
-            response::escape_html(&relative_url(name)),
-            response::escape_html(&text)
-        );
-        page.push_str(&line);
-    }
-    page.push_str("</pre>\n");
-    w.write_all(page.as_bytes())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod helpers;
 mod sniff;
 
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -465,6 +466,37 @@ impl ResponseWriter {
                 Some(detect_content_type(&start[..held + more]))
             }
         }
+    }
+
+    /// Whether [`ResponseWriter::send_file`] can be used, the status being
+    /// written: the body goes out as it is, over a socket of the kernel.
+    pub(crate) fn can_send_file(&self) -> bool {
+        let is_plain = match self.mode {
+            Mode::Held => self.declared.is_some() && !self.asked.is_head && self.body_allowed(),
+            Mode::Plain => true,
+            Mode::Chunked | Mode::Nothing => false,
+        };
+        is_plain && self.wire().conn.can_send_file()
+    }
+
+    /// Sends `len` bytes of a file from `offset` on as part of the body, where
+    /// [`ResponseWriter::can_send_file`] holds. How many went out: fewer only
+    /// if the file ends.
+    pub(crate) fn send_file(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<u64> {
+        self.check()?;
+        if self.declared.is_some_and(|d| self.written + len > d) {
+            return Err(WriteError::ContentLength.into());
+        }
+        self.flush_now()?;
+        let sent = self.wire().send_file(file, offset, len);
+        self.broken = sent.as_ref().err().map(io::Error::kind);
+        self.written += sent.as_ref().copied().unwrap_or(0);
+        sent
     }
 
     /// Whether the head went out, or part of it.

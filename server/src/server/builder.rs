@@ -103,9 +103,8 @@ impl ServerBuilder {
     }
 
     /// How slowly a client may take a response while the server waits for room
-    /// to send more. A slower one makes the write fail as with
-    /// [`min_body_rate`](ServerBuilder::min_body_rate), and is reset. 240 bytes
-    /// a second after 60 s of grace unless set; `None` for no limit.
+    /// to send more. A slower one makes the write fail with `TimedOut`, and its
+    /// connection is reset. 240 bytes a second after 60 s of grace unless set; `None` for no limit.
     #[must_use]
     pub fn min_response_rate(mut self, rate: Option<MinRate>) -> ServerBuilder {
         self.config.min_response_rate = rate;
