@@ -96,6 +96,11 @@ impl Scope {
         }
     }
 
+    /// The connection's server, if it has one.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.service.as_ref()
+    }
+
     fn base(&self) -> Context {
         match (&self.base, &self.service) {
             (Some(base), _) => base.clone(),

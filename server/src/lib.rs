@@ -47,6 +47,7 @@ mod conn;
 mod context;
 pub mod file;
 mod handler;
+mod hijack;
 mod hooks;
 pub mod httptest;
 mod log;
@@ -67,13 +68,15 @@ pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
+pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
-    HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
+    BodyFilter, HeaderError, Recorded, ResponseController, ResponseHead, ResponseWriter,
+    WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use wirepath_runtime as runtime;

@@ -24,8 +24,6 @@ pub(super) enum State {
     Idle,
     /// Another closed it.
     Closing,
-    /// A handler took it over: it is not the server's any more.
-    Hijacked,
 }
 
 /// A connection in the list of its server.
@@ -90,15 +88,10 @@ impl Entry {
         self.in_flight.end();
     }
 
-    /// A handler took the connection over: the server neither closes it nor
-    /// counts on its end. The caller reports that.
-    #[allow(dead_code, reason = "called by `ResponseWriter::hijack`")]
-    pub fn hijack(&self) {
-        self.state.store(State::Hijacked as u8, Ordering::SeqCst);
-    }
-
+    /// Whether a handler took the connection over: the server neither closes it
+    /// nor counts on its end.
     pub fn is_hijacked(&self) -> bool {
-        self.is(State::Hijacked)
+        self.wire.is_hijacked()
     }
 
     /// What it does now.
@@ -108,7 +101,6 @@ impl Entry {
             s if s == State::New as u8 => ConnState::New,
             s if s == State::Active as u8 => ConnState::Active,
             s if s == State::Idle as u8 => ConnState::Idle,
-            s if s == State::Hijacked as u8 => ConnState::Hijacked,
             _ => ConnState::Closed,
         };
         OpenConnection {

@@ -106,7 +106,7 @@ impl Connection {
     ) -> Connection {
         let info = service.info(&*conn);
         let scope = service.scope(base, &info);
-        let wire = Arc::new(Wire::of(&service, conn, scope));
+        let wire = Arc::new(Wire::of_server(conn, scope, info));
         let entry = Arc::new(Entry::new(wire.clone(), info, now));
         Connection {
             expires: Some(now + service.config.head_timeout()),
@@ -316,6 +316,11 @@ impl Connection {
         let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
+        if self.exchange().response.has_deadlines() && ok {
+            self.armed = None;
+            self.wire.set_read_deadline(None);
+            self.wire.set_write_deadline(None);
+        }
         if let Some(started) = started {
             self.trace(started);
         }
@@ -380,9 +385,13 @@ impl Connection {
             return true;
         }
         let panic = catch_unwind(AssertUnwindSafe(|| service.handler.serve(w, r))).err();
+        let is_own = r.body.is_of(wire);
         wire.scope.end();
         let Some(panic) = panic else {
-            return true;
+            if !is_own && !w.is_hijacked() {
+                w.close_after();
+            }
+            return !w.is_hijacked();
         };
         service.stats.panics.add(1);
         if !panic.is::<AbortHandler>() {
@@ -394,7 +403,7 @@ impl Connection {
                 "handler panicked: {caught}"
             );
         }
-        if w.is_begun() {
+        if w.is_begun() && !w.is_hijacked() {
             // A client to which the end of the connection is the end of the
             // body must not take a part for the whole.
             wire.conn.abort();
@@ -415,7 +424,13 @@ impl Connection {
         let status = w.status().expect("finished");
         self.service.stats.count_response(status);
         self.drain_body();
+        let wire = self.wire.clone();
         let exchange = self.exchange();
+        if !exchange.request.body.is_of(&wire) {
+            // It is somewhere else, where it may wait for more of its body.
+            let _ = wire.conn.shutdown(Shutdown::Both);
+            return false;
+        }
         let body_left = exchange.request.body.remains();
         let persists = exchange.response.persists() && !body_left;
         if !persists && (body_left || !exchange.request.body.input.is_empty()) {
@@ -467,7 +482,12 @@ impl Connection {
     fn refuse(&mut self, e: HeadError) {
         let status = e.status();
         let peer = self.wire.conn.peer_addr();
-        tracing::debug!(target: log::REQUEST, %peer, status = status.as_u16(), reason = %e, "request refused");
+        let code = e.code();
+        tracing::debug!(
+            target: log::REQUEST,
+            %peer, status = status.as_u16(), code, reason = %e,
+            "request refused"
+        );
         self.service.stats.requests_refused.add(1);
         self.service.stats.count_response(status);
         let mut line = Vec::new();

@@ -12,8 +12,8 @@ use wirepath_runtime::net::HangUpWatch;
 
 use super::pace::{self, Pace};
 use crate::context::Scope;
+use crate::hooks::{ConnInfo, ConnState};
 use crate::log;
-use crate::service::Service;
 use crate::stats::{Counter, Stats};
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
@@ -81,12 +81,14 @@ pub(crate) struct Wire {
     awaits_continue: AtomicBool,
     /// The last read took all there was.
     is_drained: AtomicBool,
+    /// A handler took the connection over.
+    is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     pub scope: Scope,
+    info: Option<ConnInfo>,
     reading: Pace,
     writing: Pace,
-    service: Option<Arc<Service>>,
 }
 
 impl Wire {
@@ -96,22 +98,24 @@ impl Wire {
             conn,
             awaits_continue: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
+            is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             scope: Scope::default(),
+            info: None,
             reading: Pace::new(None),
             writing: Pace::new(None),
-            service: None,
         }
     }
 
-    /// One of a server's.
-    pub fn of(service: &Arc<Service>, conn: Arc<dyn Conn>, scope: Scope) -> Wire {
+    /// A connection of a server.
+    pub fn of_server(conn: Arc<dyn Conn>, scope: Scope, info: ConnInfo) -> Wire {
+        let config = scope.service().map(|service| &service.config);
         Wire {
+            reading: Pace::new(config.and_then(|c| c.min_body_rate)),
+            writing: Pace::new(config.and_then(|c| c.min_response_rate)),
             scope,
-            reading: Pace::new(service.config.min_body_rate),
-            writing: Pace::new(service.config.min_response_rate),
-            service: Some(service.clone()),
+            info: Some(info),
             ..Wire::new(conn)
         }
     }
@@ -151,7 +155,7 @@ impl Wire {
 
     #[cold]
     fn note_too_slow(&self, e: &io::Error, what: &str, counter: fn(&Stats) -> &Counter) {
-        if let (Some(service), true) = (&self.service, pace::is_too_slow(e)) {
+        if let (Some(service), true) = (self.scope.service(), pace::is_too_slow(e)) {
             counter(&service.stats).add(1);
             let peer = self.conn.peer_addr();
             tracing::info!(target: log::LIMIT, %peer, what, "given up: {}", e);
@@ -243,6 +247,18 @@ impl Wire {
             count
         };
         (take(&self.bytes_in), take(&self.bytes_out))
+    }
+
+    /// From now on the connection is not the server's.
+    pub fn hijack(&self) {
+        self.is_hijacked.store(true, Ordering::SeqCst);
+        if let (Some(service), Some(info)) = (self.scope.service(), &self.info) {
+            service.report(info, ConnState::Hijacked);
+        }
+    }
+
+    pub fn is_hijacked(&self) -> bool {
+        self.is_hijacked.load(Ordering::SeqCst)
     }
 
     pub fn expect_continue(&self) {

@@ -68,6 +68,19 @@ impl Body {
         };
     }
 
+    /// Whether it comes over this connection.
+    pub(crate) fn is_of(&self, wire: &Arc<Wire>) -> bool {
+        self.wire.as_ref().is_some_and(|own| Arc::ptr_eq(own, wire))
+    }
+
+    /// Ends it, and gives what was read ahead.
+    pub(crate) fn hijack(&mut self) -> Vec<u8> {
+        self.decoder = Decoder::Failed(io::ErrorKind::NotConnected);
+        let ahead = self.input.buffered().to_vec();
+        self.input.consume(ahead.len());
+        ahead
+    }
+
     /// Whether reads may still give something.
     pub(crate) fn remains(&self) -> bool {
         !matches!(self.decoder, Decoder::Done)
