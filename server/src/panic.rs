@@ -10,7 +10,7 @@ use std::fmt;
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 
-use wirepath_runtime::goroutine_local;
+use wirepath_runtime::{blocking, goroutine_local};
 
 /// The payload of a panic that ends a handler and its connection without a
 /// line in the log: `std::panic::panic_any(AbortHandler)`.
@@ -70,6 +70,12 @@ impl Caught {
         // One that was resumed is not noted: what is there is another's.
         let noted = LAST.take().flatten().filter(|n| n.message == message);
         Caught { message, noted }
+    }
+
+    /// All of it. The first to name frames reads the program's debug
+    /// information, which takes long: others run meanwhile.
+    pub fn into_text(self) -> String {
+        blocking(|| self.to_string())
     }
 }
 

@@ -395,7 +395,7 @@ impl Connection {
         };
         service.stats.panics.add(1);
         if !panic.is::<AbortHandler>() {
-            let caught = Caught::new(&*panic);
+            let caught = Caught::new(&*panic).into_text();
             let peer = wire.conn.peer_addr();
             tracing::error!(
                 target: log::HANDLER,

@@ -29,6 +29,7 @@ fn stack(number: u8, addr: IpAddr, queue: Box<dyn Queue>) -> Stack {
 pub struct Peer(Stack);
 
 /// A connection of the client's.
+#[derive(Clone)]
 pub struct Client {
     peer: Peer,
     fd: Fd,
