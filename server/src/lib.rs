@@ -59,9 +59,13 @@ mod request;
 mod response;
 mod server;
 mod service;
+mod spans;
 mod stats;
+mod targets;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
@@ -71,6 +75,7 @@ pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
+pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};

@@ -15,9 +15,9 @@ use crate::conn::{Conn, Entry, MinRate, Pool};
 use crate::context::Scope;
 use crate::handler::Handler;
 use crate::hooks::{ConnInfo, ConnState, Hooks};
-use crate::log;
 use crate::panic::note_panics;
 use crate::stats::Stats;
+use crate::targets;
 
 /// What Go allows beyond the header limit: the size of its read buffer.
 const HEAD_SLACK_BYTES: usize = 4096;
@@ -193,7 +193,7 @@ impl Service {
             Refusal::Full => self.stats.connections_refused.add(1),
             Refusal::FullForAddress => self.stats.connections_refused_per_address.add(1),
         }
-        tracing::debug!(target: log::LIMIT, %address, ?refusal, "connection refused");
+        tracing::debug!(target: targets::LIMIT, %address, ?refusal, "connection refused");
         None
     }
 

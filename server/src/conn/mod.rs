@@ -36,11 +36,12 @@ pub use pace::{MinRate, TooSlow};
 pub(crate) use wire::{Conn, Wire};
 
 use crate::hooks::ConnState;
-use crate::log;
 use crate::panic::{AbortHandler, Caught};
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;
 use crate::service::{Service, nanos};
+use crate::spans::RequestSpan;
+use crate::targets;
 
 /// Requests that one step answers before it lets others run.
 const PIPELINE_BOUND: usize = 16;
@@ -275,7 +276,7 @@ impl Connection {
             true => {
                 stats.heads_timed_out.add(1);
                 let peer = self.entry.info.remote_addr();
-                tracing::debug!(target: log::LIMIT, %peer, "the head of a request took too long");
+                tracing::debug!(target: targets::LIMIT, %peer, "the head of a request took too long");
             }
             false => stats.idle_timed_out.add(1),
         }
@@ -311,11 +312,16 @@ impl Connection {
         r.begin(head, max_fields)?;
         w.begin(r);
         entry.begin(r);
+        let span = RequestSpan::open(r);
+        let inside = span.enter();
         self.service.stats.requests.add(1);
         self.wire.begin();
         let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
+        let exchange = self.exchange();
+        span.record(&exchange.request, &exchange.response);
+        drop(inside);
         if self.exchange().response.has_deadlines() && ok {
             self.armed = None;
             self.wire.set_read_deadline(None);
@@ -398,7 +404,7 @@ impl Connection {
             let caught = Caught::new(&*panic).into_text();
             let peer = wire.conn.peer_addr();
             tracing::error!(
-                target: log::HANDLER,
+                target: targets::HANDLER,
                 %peer, method = %r.method(), target = r.target(),
                 "handler panicked: {caught}"
             );
@@ -484,7 +490,7 @@ impl Connection {
         let peer = self.wire.conn.peer_addr();
         let code = e.code();
         tracing::debug!(
-            target: log::REQUEST,
+            target: targets::REQUEST,
             %peer, status = status.as_u16(), code, reason = %e,
             "request refused"
         );

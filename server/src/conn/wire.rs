@@ -13,8 +13,8 @@ use wirepath_runtime::net::HangUpWatch;
 use super::pace::{self, Pace};
 use crate::context::Scope;
 use crate::hooks::{ConnInfo, ConnState};
-use crate::log;
 use crate::stats::{Counter, Stats};
+use crate::targets;
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -158,7 +158,7 @@ impl Wire {
         if let (Some(service), true) = (self.scope.service(), pace::is_too_slow(e)) {
             counter(&service.stats).add(1);
             let peer = self.conn.peer_addr();
-            tracing::info!(target: log::LIMIT, %peer, what, "given up: {}", e);
+            tracing::info!(target: targets::LIMIT, %peer, what, "given up: {}", e);
         }
     }
 
@@ -263,6 +263,14 @@ impl Wire {
 
     pub fn expect_continue(&self) {
         self.awaits_continue.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells a client that waits for it to go on.
+    pub fn send_continue(&self) -> io::Result<()> {
+        match self.end_continue() {
+            true => self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            false => Ok(()),
+        }
     }
 
     /// Whether the client still waited; it does not any more.

@@ -11,9 +11,9 @@ use wirepath_runtime::{Next, Wait, now, steps};
 
 use super::Server;
 use crate::conn::{Conn, Connection, Outcome};
-use crate::log;
 use crate::net::NetConn;
 use crate::service::Registration;
+use crate::targets;
 
 /// The wait after a first failure to accept; it doubles with each. As in Go.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -99,7 +99,7 @@ impl<L: Listen> Accepting<L> {
         service.stats.accept_failures.add(1);
         if may_pass(&e) {
             let pause = self.pause;
-            tracing::warn!(target: log::ACCEPT, ?pause, "accepting failed, trying again: {e}");
+            tracing::warn!(target: targets::ACCEPT, ?pause, "accepting failed, trying again: {e}");
             self.pause = (pause * 2).min(MAX_PAUSE);
             return Next::Sleep(now() + pause);
         }
