@@ -61,6 +61,8 @@ mod stats;
 pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use conn::AbortHandler;
 pub use context::{LocalAddr, RequestEnd};
