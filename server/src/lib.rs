@@ -66,6 +66,8 @@ mod targets;
 pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
