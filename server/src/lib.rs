@@ -45,6 +45,7 @@ mod admission;
 mod bytes;
 mod conn;
 mod context;
+mod cookie;
 pub mod file;
 mod handler;
 mod hijack;
@@ -66,11 +67,14 @@ mod targets;
 pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod values;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
 pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
+pub use cookie::{Cookie, CookieError, MAX_COOKIES, SameSite};
+pub use cookie::{parse_cookie, parse_set_cookie, set_cookie};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
@@ -86,4 +90,5 @@ pub use response::{
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use values::{MAX_VALUES, QueryError, Values};
 pub use wirepath_runtime as runtime;
