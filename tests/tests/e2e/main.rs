@@ -74,6 +74,7 @@ mod curl;
 mod deadlines;
 mod demo;
 mod doctor;
+mod examples;
 mod files;
 mod keep_alive;
 mod kernel;
