@@ -33,6 +33,7 @@
 //! `conn`: one connection, request after request. `request` and `response`:
 //! the two halves of an exchange. `mux`: patterns and routing. `server`:
 //! accepting and shutting down. `file`: files of a directory. `tls`: HTTPS.
+//! `websocket`: what a connection may become. `tower`: services as handlers.
 //! `httptest`: for the tests of who uses all this. Nothing here knows of the
 //! stack below the runtime; `conn` knows of a byte stream only through a small
 //! trait, so it is tested in memory.

@@ -106,8 +106,11 @@ fn address(url: &str) -> &str {
     url.strip_prefix("https://").unwrap()
 }
 
+/// How long what ought to happen at once is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn wait_until(condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain");
         std::thread::sleep(Duration::from_millis(2));
@@ -306,11 +309,14 @@ fn a_cut_connection_is_not_taken_for_a_whole_body() {
     let mut cut = authority.session(&url, "a.example");
     cut.write_all(half).unwrap();
     cut.sock.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(receive.recv().unwrap(), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(
+        receive.recv_timeout(PATIENCE).unwrap(),
+        Err(ErrorKind::UnexpectedEof)
+    );
     let mut whole = authority.session(&url, "a.example");
     whole.write_all(half).unwrap();
     whole.write_all(b"0\r\n\r\n").unwrap();
-    assert_eq!(receive.recv().unwrap(), Ok(5));
+    assert_eq!(receive.recv_timeout(PATIENCE).unwrap(), Ok(5));
     // And the server says farewell itself, when it ends a connection.
     whole.write_all(b"nonsense\r\n\r\n").unwrap();
     whole
