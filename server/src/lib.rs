@@ -49,6 +49,7 @@ mod handler;
 mod hijack;
 mod hooks;
 pub mod httptest;
+mod log;
 mod mux;
 mod net;
 mod path;
@@ -56,9 +57,12 @@ mod request;
 mod response;
 mod server;
 mod service;
+mod spans;
 mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use conn::AbortHandler;
 pub use context::{LocalAddr, RequestEnd};
@@ -68,6 +72,7 @@ pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState};
 pub use http;
+pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{

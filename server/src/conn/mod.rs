@@ -37,6 +37,7 @@ use crate::hooks::ConnState;
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;
 use crate::service::Service;
+use crate::spans::RequestSpan;
 
 /// Requests that one step answers before it lets others run.
 const PIPELINE_BOUND: usize = 16;
@@ -289,10 +290,15 @@ impl Connection {
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         r.begin(head, max_fields)?;
         w.begin(r);
+        let span = RequestSpan::open(r);
+        let inside = span.enter();
         self.service.stats.requests.add(1);
         let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
+        let exchange = self.exchange();
+        span.record(&exchange.request, &exchange.response);
+        drop(inside);
         if self.exchange().response.has_deadlines() && ok {
             self.armed = None;
             self.wire.conn.set_read_deadline(None);

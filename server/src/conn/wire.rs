@@ -192,6 +192,14 @@ impl Wire {
         self.awaits_continue.store(true, Ordering::Relaxed);
     }
 
+    /// Tells a client that waits for it to go on.
+    pub fn send_continue(&self) -> io::Result<()> {
+        match self.end_continue() {
+            true => self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the client still waited; it does not any more.
     pub fn end_continue(&self) -> bool {
         self.awaits_continue.load(Ordering::Relaxed)

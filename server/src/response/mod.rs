@@ -284,6 +284,11 @@ impl ResponseWriter {
         self.status
     }
 
+    /// The bytes of the body that were written so far, before any coding.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes the status and seals the header fields. An informational status
     /// (1xx, but 101) goes out at once with the fields set so far, and another
     /// must follow; an HTTP/1.0 client does not get it.
