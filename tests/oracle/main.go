@@ -55,7 +55,7 @@ func choose(site http.Handler, sets map[string]*muxSet) http.Handler {
 		case set != nil:
 			set.mux.ServeHTTP(w, r)
 		default:
-			http.NotFound(w, r)
+			http.Error(w, "no such mux set", http.StatusNotFound)
 		}
 	})
 }
@@ -90,6 +90,7 @@ func points(bytes string) string {
 func fields(header http.Header) map[string][]string {
 	all := map[string][]string{}
 	for name, values := range header {
+		all[points(name)] = nil
 		for _, value := range values {
 			all[points(name)] = append(all[points(name)], points(value))
 		}
@@ -100,7 +101,7 @@ func fields(header http.Header) map[string][]string {
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		http.Error(w, "the body is broken", http.StatusBadRequest)
 		return
 	}
 	te := r.TransferEncoding

@@ -80,18 +80,21 @@ impl Reply {
     }
 
     fn set_body(&mut self, body: &[u8]) {
-        if self.has("Content-Type: application/json")
-            && let Some(json) = without_port(body)
-        {
-            // Its length depends on the client's port and on white space.
-            self.headers.retain(|l| !l.starts_with("Content-Length: "));
-            self.body = json;
+        if !self.has("Content-Type: application/json") {
+            self.body = shortened(body);
             return;
         }
-        self.body = match body.len() {
-            ..KEPT_BODY => points(body),
-            len => format!("{len} bytes, FNV-1a {:016x}", fnv1a(body)),
-        };
+        // Its length depends on the client's port and on white space.
+        self.headers.retain(|l| !l.starts_with("Content-Length: "));
+        let json = without_port(body);
+        self.body = shortened(json.as_ref().map_or(body, String::as_bytes));
+    }
+}
+
+fn shortened(body: &[u8]) -> String {
+    match body.len() {
+        ..KEPT_BODY => points(body),
+        len => format!("{len} bytes, FNV-1a {:016x}", fnv1a(body)),
     }
 }
 
