@@ -84,9 +84,9 @@ impl Reply {
             self.body = shortened(body);
             return;
         }
-        // Its length depends on the client's port and on white space.
+        // Its length depends on the client's port, on white space and on words.
         self.headers.retain(|l| !l.starts_with("Content-Length: "));
-        let json = without_port(body);
+        let json = plain_json(body);
         self.body = shortened(json.as_ref().map_or(body, String::as_bytes));
     }
 }
@@ -104,11 +104,15 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// The JSON of a body in one spelling, without the client's address.
-fn without_port(body: &[u8]) -> Option<String> {
+/// The JSON of a body in one spelling, without the client's address and the words
+/// of a mux's refusal.
+fn plain_json(body: &[u8]) -> Option<String> {
     let mut json: Value = serde_json::from_slice(body).ok()?;
     if let Some(remote) = json.get_mut("remote") {
         *remote = "-".into();
+    }
+    for registered in json.as_array_mut().into_iter().flatten() {
+        registered.as_object_mut()?.remove("err");
     }
     Some(json.to_string())
 }
