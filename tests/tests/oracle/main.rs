@@ -3,13 +3,16 @@
 //! [`wirepath_tests::oracle`]). `make oracle` records them anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use rustix::process::Signal;
+use wirepath_tests::http::Client;
 use wirepath_tests::oracle::play::play;
 use wirepath_tests::oracle::vector::{folder, read, write};
 use wirepath_tests::oracle::{Outcome, Vector, page};
@@ -29,7 +32,7 @@ const UNEXPLAINED: &str = "?";
 
 /// A conformance server on loopback.
 struct Server {
-    _daemon: Daemon,
+    daemon: Daemon,
     addr: SocketAddr,
 }
 
@@ -48,7 +51,7 @@ impl Server {
         let addr = addr.and_then(|addr| addr.parse().ok());
         Server {
             addr: addr.unwrap_or_else(|| panic!("no address in {output}")),
-            _daemon: daemon,
+            daemon,
         }
     }
 
@@ -117,6 +120,31 @@ fn smuggling_gets_its_recorded_answers() {
 #[test]
 fn muxes_route_as_gos_do() {
     replay("mux");
+}
+
+#[test]
+fn it_dials_out_and_ends_when_told() {
+    let mut server = Server::ours();
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = peer.local_addr().unwrap();
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = peer.accept().unwrap();
+        let mut said = [0; 7];
+        stream.read_exact(&mut said).unwrap();
+        stream.write_all(b"welcome").unwrap();
+        said
+    });
+    let mut client = Client::new(TcpStream::connect(server.addr).unwrap());
+    let reply = client.get(&format!("/dial?addr={addr}&ms=1000"));
+    assert_eq!(reply.text(), "ok \"welcome\"\n");
+    assert_eq!(answering.join().unwrap(), *b"dialed\n");
+    // Nobody listens there any more.
+    let failed = client.get(&format!("/dial?addr={addr}&ms=1000"));
+    assert_eq!(failed.status, 502);
+    server.daemon.signal(Signal::TERM);
+    assert_eq!(client.rest().unwrap(), b"");
+    let (status, printed) = server.daemon.wait();
+    assert_eq!(status.code(), Some(0), "{printed}");
 }
 
 #[test]
