@@ -629,7 +629,9 @@ impl ResponseWriter {
         data: &[u8],
     ) {
         let is_11 = self.asked.is_11;
-        if self.close && status != StatusCode::SWITCHING_PROTOCOLS {
+        let asked_connection = self.headers.get_known(Known::Connection);
+        let says_close = asked_connection.is_some_and(|v| has_token(v, "close"));
+        if self.close && !says_close && status != StatusCode::SWITCHING_PROTOCOLS {
             self.headers.remove_known(Known::Connection);
         }
         let has_connection = self.headers.has(Known::Connection);
@@ -798,7 +800,7 @@ pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
     let version: &[u8] = if is_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
-    match status.canonical_reason() {
+    match reason(status) {
         Some(reason) => {
             out.push(b' ');
             out.extend_from_slice(reason.as_bytes());
@@ -809,6 +811,17 @@ pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// What a status is called in Go, where that is not what `http` calls it.
+pub(crate) fn reason(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::NON_AUTHORITATIVE_INFORMATION => Some("Non-Authoritative Information"),
+        StatusCode::PAYLOAD_TOO_LARGE => Some("Request Entity Too Large"),
+        StatusCode::URI_TOO_LONG => Some("Request URI Too Long"),
+        StatusCode::RANGE_NOT_SATISFIABLE => Some("Requested Range Not Satisfiable"),
+        status => status.canonical_reason(),
+    }
 }
 
 impl std::fmt::Debug for ResponseWriter {
