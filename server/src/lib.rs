@@ -58,7 +58,9 @@ mod response;
 mod server;
 mod service;
 mod spans;
+pub mod sse;
 mod stats;
+mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
 
@@ -78,4 +80,5 @@ pub use response::{
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use timeout::TimeoutHandler;
 pub use wirepath_runtime as runtime;

@@ -24,6 +24,7 @@ pub use filter::{BodyFilter, ResponseHead};
 pub use headers::HeaderError;
 pub(crate) use helpers::escape_html;
 pub use helpers::{error, not_found, redirect};
+pub(crate) use recorded::Ended;
 pub use recorded::Recorded;
 pub use sniff::detect_content_type;
 
@@ -59,6 +60,14 @@ pub enum WriteError {
     /// More than a recording writer keeps ([`ResponseWriter::recording`]).
     #[error("the recorded body is larger than its bound")]
     RecordFull,
+    /// The time of a [`TimeoutHandler`](crate::TimeoutHandler) was over. Go's
+    /// `ErrHandlerTimeout`.
+    #[error("the handler took longer than its TimeoutHandler allows")]
+    HandlerTimeout,
+    /// The context of a request under a [`TimeoutHandler`](crate::TimeoutHandler)
+    /// ended before its time was over.
+    #[error("the context of the request has ended")]
+    RequestEnded,
 }
 
 impl From<WriteError> for io::Error {
@@ -169,6 +178,12 @@ impl ResponseWriter {
         if let Some(record) = &mut self.record {
             record.bound(bytes);
         }
+    }
+
+    /// Where to say that what a recording writer is told is no longer wanted.
+    pub(crate) fn recording_ended(&self) -> Ended {
+        let record = self.record.as_ref();
+        record.map(|r| r.ended()).unwrap_or_default()
     }
 
     /// What a recording writer was told; nothing, of another.
