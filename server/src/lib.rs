@@ -42,6 +42,8 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+#[cfg(feature = "compression")]
+pub mod compress;
 mod conn;
 mod context;
 pub mod file;
@@ -50,6 +52,8 @@ mod hijack;
 mod hooks;
 pub mod httptest;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mux;
 mod net;
 mod path;

@@ -169,7 +169,7 @@ impl<'w> Stream<'w> {
         let last = r.header("Last-Event-ID");
         Ok(Stream {
             context: r.context().clone(),
-            last_event_id: last.map_or_else(String::new, |id| id.into_owned()),
+            last_event_id: last.map_or_else(String::new, std::borrow::Cow::into_owned),
             is_head: *r.method() == Method::HEAD,
             w,
         })

@@ -205,10 +205,10 @@ mod tests {
         let late = move |w: &mut ResponseWriter, r: &mut Request| {
             w.header("X-Late", "1");
             w.write_all(b"not seen").unwrap();
-            r.context().done().map(|done| done.recv());
+            let _ = r.context().done().map(Receiver::recv);
             let refused = loop {
-                match w.write(b"late") {
-                    Ok(_) => sleep(Duration::from_millis(1)),
+                match w.write_all(b"late") {
+                    Ok(()) => sleep(Duration::from_millis(1)),
                     Err(e) => break e,
                 }
             };

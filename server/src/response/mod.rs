@@ -493,7 +493,9 @@ impl ResponseWriter {
         let Some(mut filter) = self.filter.take() else {
             return;
         };
-        if !allows_body(status) || (self.asked.is_connect && status.is_success()) {
+        // 304 has the header fields that 200 would have (RFC 9110 §15.4.5).
+        let is_asked = allows_body(status) || status == StatusCode::NOT_MODIFIED;
+        if !is_asked || (self.asked.is_connect && status.is_success()) {
             return;
         }
         if let Some(kind) = self.sniffed(status, data) {
@@ -501,7 +503,7 @@ impl ResponseWriter {
             set.expect("a content type is a header value");
         }
         let is_head = self.asked.is_head;
-        self.is_filtered = filter.begin(&mut ResponseHead {
+        let takes_part = filter.begin(&mut ResponseHead {
             status,
             headers: &mut self.headers,
             is_head_request: is_head,
@@ -509,6 +511,7 @@ impl ResponseWriter {
             body: [&self.held, data],
             is_complete: is_final && !is_head,
         });
+        self.is_filtered = takes_part && allows_body(status);
         if self.is_filtered {
             self.headers.remove_known(Known::ContentLength);
             // There is nothing to transform for HEAD.
