@@ -46,6 +46,7 @@ mod bytes;
 pub mod compress;
 mod conn;
 mod context;
+pub mod debug;
 pub mod file;
 mod handler;
 mod hijack;
