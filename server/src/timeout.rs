@@ -12,8 +12,8 @@ use wirepath_runtime::chan::channel;
 use wirepath_runtime::context::ContextError;
 use wirepath_runtime::{go_named, select};
 
-use crate::conn::AbortHandler;
 use crate::handler::Handler;
+use crate::panic::{AbortHandler, Caught};
 use crate::request::Request;
 use crate::response::{Recorded, ResponseWriter, WriteError};
 
@@ -104,9 +104,10 @@ fn run(handler: &impl Handler, mut w: ResponseWriter, mut r: Request) -> Option<
         Some(panic) if !is_late => Some(Err(panic)),
         Some(panic) => {
             if !panic.is::<AbortHandler>() {
+                let text = Caught::new(&*panic).into_text();
                 tracing::error!(
                     target = r.target(),
-                    "handler panicked after its time was over"
+                    "handler panicked after its time was over: {text}"
                 );
             }
             None

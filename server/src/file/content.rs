@@ -109,11 +109,14 @@ pub(super) fn serve(
             return Ok(());
         }
     };
-    let described = set_content_type(w, name, file).and_then(|()| match len {
-        Some(len) => Ok(len),
-        None => Ok(blocking(|| file.info())?.len),
-    });
-    let Ok(size) = described else {
+    if let Err(e) = set_content_type(w, name, file) {
+        tracing::warn!(target = r.target(), "content was not read: {e}");
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        serve_error(w, "500 Internal Server Error", status);
+        return Ok(());
+    }
+    let known = len.map(Ok);
+    let Ok(size) = known.unwrap_or_else(|| blocking(|| file.info()).map(|info| info.len)) else {
         serve_error(w, "seeker can't seek", StatusCode::INTERNAL_SERVER_ERROR);
         return Ok(());
     };

@@ -30,6 +30,10 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
+/// Tries after the first, where something was renamed while a link with `..`
+/// was followed below the root, and the kernel says `EAGAIN` (openat2(2)).
+const RENAME_RETRIES: usize = 16;
+
 /// What symbolic links below a [`Dir`] may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Links {
@@ -88,13 +92,24 @@ impl Dir {
         };
         let resolve = rule | ResolveFlags::NO_MAGICLINKS | more;
         let opened = openat2(&self.root, relative, FLAGS, Mode::empty(), resolve);
-        DiskFile::boxed(opened.map_err(|e| named(e, self.links))?)
+        opened
+            .map_err(|e| named(e, self.links))
+            .and_then(DiskFile::boxed)
     }
 }
 
 impl FileSystem for Dir {
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn File>> {
-        self.open_with(path, ResolveFlags::empty())
+        let mut opened = self.open_with(path, ResolveFlags::empty());
+        for _ in 0..RENAME_RETRIES {
+            match opened {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    opened = self.open_with(path, ResolveFlags::empty());
+                }
+                opened => return opened,
+            }
+        }
+        opened
     }
 
     fn try_open(&self, path: &[u8]) -> io::Result<Box<dyn File>> {
@@ -117,14 +132,16 @@ impl FileSystem for Trusted {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let path = self.0.join(OsStr::from_bytes(relative));
         let opened = rustix::fs::open(&path, FLAGS, Mode::empty());
-        DiskFile::boxed(opened.map_err(|e| named(e, Links::Anywhere))?)
+        opened
+            .map_err(|e| named(e, Links::Anywhere))
+            .and_then(DiskFile::boxed)
     }
 }
 
-/// What leaves the root, and what is no name, is not there.
+/// What leaves the root, or is no file, is not there.
 fn named(e: Errno, links: Links) -> io::Error {
     match e {
-        Errno::XDEV | Errno::NOTDIR | Errno::INVAL => io::ErrorKind::NotFound.into(),
+        Errno::XDEV | Errno::NOTDIR => io::ErrorKind::NotFound.into(),
         Errno::LOOP if links == Links::Refused => io::ErrorKind::NotFound.into(),
         // Sockets cannot be opened, nor devices without a driver.
         Errno::NXIO | Errno::NODEV => io::ErrorKind::NotFound.into(),

@@ -25,9 +25,13 @@ use super::fs::{DirEntry, File, FileInfo, FileSystem};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFs {
-    files: BTreeMap<Vec<u8>, Arc<Held>>,
+    files: Arc<Files>,
     modified: Option<SystemTime>,
 }
+
+/// By their paths.
+#[derive(Clone, Debug, Default)]
+struct Files(BTreeMap<Vec<u8>, Arc<Held>>);
 
 #[derive(Debug)]
 struct Held {
@@ -58,7 +62,8 @@ impl MemoryFs {
         );
         let etag = tag_of(&bytes);
         let held = Arc::new(Held { bytes, etag });
-        self.files.insert(path.as_bytes().to_vec(), held);
+        let files = Arc::make_mut(&mut self.files);
+        files.0.insert(path.as_bytes().to_vec(), held);
         self
     }
 
@@ -68,30 +73,15 @@ impl MemoryFs {
         self.modified = Some(at);
         self
     }
+}
 
-    /// The files below the directory `prefix`, which ends with `/`.
+impl Files {
+    /// What follows `prefix`, the path of a directory with a slash at its end,
+    /// in the paths of the files below it.
     fn below(&self, prefix: &[u8]) -> impl Iterator<Item = &[u8]> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
-        self.files
-            .range::<[u8], _>(from)
-            .map_while(move |(path, _)| path.strip_prefix(prefix))
-    }
-
-    /// The names right below `prefix`.
-    fn list(&self, prefix: &[u8]) -> Vec<DirEntry> {
-        let mut entries: Vec<DirEntry> = self
-            .below(prefix)
-            .map(|path| match memchr::memchr(b'/', path) {
-                Some(end) => (&path[..end], true),
-                None => (path, false),
-            })
-            .map(|(name, is_dir)| DirEntry {
-                name: name.to_vec(),
-                is_dir,
-            })
-            .collect();
-        entries.dedup();
-        entries
+        let files = self.0.range::<[u8], _>(from);
+        files.map_while(move |(path, _)| path.strip_prefix(prefix))
     }
 }
 
@@ -144,21 +134,21 @@ impl FileSystem for MemoryFs {
     }
 
     fn try_open(&self, path: &[u8]) -> io::Result<Box<dyn File>> {
-        if let Some(held) = self.files.get(path) {
+        if let Some(held) = self.files.0.get(path) {
             let mut info = FileInfo::file(held.bytes.len() as u64, self.modified);
             info.etag = Some(held.etag.clone());
             let held = held.clone();
             return Ok(Box::new(MemoryFile { held, info }));
         }
         let prefix = [path.strip_suffix(b"/").unwrap_or(path), b"/"].concat();
-        let entries = self.list(&prefix);
-        match entries.is_empty() && path != b"/" {
-            true => Err(io::ErrorKind::NotFound.into()),
-            false => Ok(Box::new(MemoryDir {
-                entries,
-                info: FileInfo::directory(self.modified),
-            })),
+        if path != b"/" && self.files.below(&prefix).next().is_none() {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        Ok(Box::new(MemoryDir {
+            files: self.files.clone(),
+            prefix,
+            info: FileInfo::directory(self.modified),
+        }))
     }
 }
 
@@ -198,7 +188,9 @@ pub(super) fn copy_from(all: &[u8], buf: &mut [u8], offset: u64) -> usize {
 }
 
 struct MemoryDir {
-    entries: Vec<DirEntry>,
+    files: Arc<Files>,
+    /// Its path, with a slash at its end.
+    prefix: Vec<u8>,
     info: FileInfo,
 }
 
@@ -212,6 +204,17 @@ impl File for MemoryDir {
     }
 
     fn entries(&self, limit: usize) -> io::Result<Vec<DirEntry>> {
-        Ok(self.entries.iter().take(limit).cloned().collect())
+        let entry = |path: &[u8]| {
+            let end = memchr::memchr(b'/', path);
+            DirEntry {
+                name: path[..end.unwrap_or(path.len())].to_vec(),
+                is_dir: end.is_some(),
+            }
+        };
+        // Files of one directory below it follow one another.
+        let mut entries: Vec<_> = self.files.below(&self.prefix).map(entry).collect();
+        entries.dedup();
+        entries.truncate(limit);
+        Ok(entries)
     }
 }

@@ -65,25 +65,30 @@ pub fn parse_ranges(field: &[u8], size: u64) -> Result<Vec<ByteRange>, RangeErro
     }
 }
 
-/// `None`: nothing of the file.
+/// `None`: nothing of the file. A range that begins beyond the end is not
+/// looked at further, as in Go.
 fn parse_one(spec: &[u8], size: u64) -> Result<Option<ByteRange>, RangeError> {
     let dash = memchr::memchr(b'-', spec).ok_or(RangeError::Malformed)?;
     let (first, last) = (spec[..dash].trim_ascii(), spec[dash + 1..].trim_ascii());
-    let (start, end) = match (first, last) {
-        (b"", suffix) => (size - number(suffix)?.min(size), size),
-        (first, b"") => (number(first)?, size),
-        (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last {
-                return Err(RangeError::Malformed);
-            }
-            (first, last.saturating_add(1).min(size))
-        }
+    let start = match first {
+        b"" => size - number(last)?.min(size),
+        first => number(first)?,
     };
-    Ok((start < end).then(|| ByteRange {
-        start,
-        len: end - start,
-    }))
+    if start >= size {
+        return Ok(None);
+    }
+    let end = match last {
+        _ if first.is_empty() => size,
+        b"" => size,
+        last => number(last)?.saturating_add(1).min(size),
+    };
+    match start < end {
+        true => Ok(Some(ByteRange {
+            start,
+            len: end - start,
+        })),
+        false => Err(RangeError::Malformed),
+    }
 }
 
 /// Digits; more than fit are as good as the most that does.
@@ -126,6 +131,8 @@ mod tests {
             ("bytes=10-,12-13", Err(RangeError::NoOverlap)),
             ("bytes=99999999999999999999999-", Err(RangeError::NoOverlap)),
             ("bytes=-0", Err(RangeError::NoOverlap)),
+            ("bytes=12-11", Err(RangeError::NoOverlap)),
+            ("bytes=10-x", Err(RangeError::NoOverlap)),
             ("bytes=4-2", Err(RangeError::Malformed)),
             ("bytes=0-0,4-2", Err(RangeError::Malformed)),
             ("bytes=-", Err(RangeError::Malformed)),

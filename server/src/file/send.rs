@@ -17,11 +17,11 @@ use wirepath_runtime::blocking;
 use super::fs::File;
 use crate::response::ResponseWriter;
 
-/// Bytes that are read at once: a few dozen segments, and little enough to be
-/// still in the core's cache when they are written.
-const BUFFER_BYTES: usize = 128 * 1024;
+/// Bytes that are read at once: as many as a send buffer of the stack takes, and
+/// little enough to be still in the core's cache when they are written.
+const BUFFER_BYTES: usize = 64 * 1024;
 /// Buffers that are kept for the next who needs one: 4 MiB.
-const KEPT_BUFFERS: usize = 32;
+const KEPT_BUFFERS: usize = 64;
 /// Bytes that are looked at and given to sendfile(2) at once.
 const STRETCH_BYTES: u64 = 1024 * 1024;
 /// Up to this many bytes are read, since then they leave in one write with the

@@ -1,5 +1,6 @@
 //! From a path to a file, a list, a redirect, or an error.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::SystemTime;
 
@@ -36,7 +37,11 @@ struct Found {
 impl Site<'_> {
     /// Answers with what the clean path `name` leads to.
     pub fn serve(&self, w: &mut ResponseWriter, r: &Request, name: &[u8]) {
-        let url = r.path_bytes();
+        let url = match r.path_bytes() {
+            // The target of `GET http://host HTTP/1.1`.
+            url if url.is_empty() => Cow::Borrowed(&b"/"[..]),
+            url => url,
+        };
         if url.ends_with(b"/index.html") {
             return local_redirect(w, r, "./");
         }
@@ -54,6 +59,9 @@ impl Site<'_> {
         name: &[u8],
     ) -> io::Result<()> {
         self.options.dotfiles.check(name)?;
+        if name.contains(&0) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let found = self.open(name)?;
         let is_dir = found.info.is_dir;
         match (is_dir, url.ends_with(b"/")) {
@@ -205,7 +213,8 @@ fn to_file(w: &mut ResponseWriter, r: &Request, base: &[u8]) {
         let text = "http: attempting to traverse a non-directory";
         return serve_error(w, text, StatusCode::INTERNAL_SERVER_ERROR);
     }
-    local_redirect(w, r, &format!("../{}", relative_url(base)));
+    let name = String::from_utf8(path::escape(base)).expect("an escaped path is ASCII");
+    local_redirect(w, r, &format!("../{name}"));
 }
 
 /// A redirect within the directory; the query is kept. Where a segment has an

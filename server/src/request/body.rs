@@ -49,8 +49,8 @@ impl Body {
     }
 
     /// The connection; `None` of a request that came over none.
-    pub(crate) fn wire(&self) -> Option<&Wire> {
-        self.wire.as_deref()
+    pub(crate) fn wire(&self) -> Option<&Arc<Wire>> {
+        self.wire.as_ref()
     }
 
     pub(crate) fn detach(&mut self) {
@@ -162,9 +162,7 @@ impl Read for Body {
             return Ok(0);
         }
         let wire = self.wire.as_ref().expect("attached while served");
-        if wire.end_continue() {
-            wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        }
+        wire.send_continue()?;
         let read = self.read_decoded(into);
         if let Err(e) = &read {
             self.decoder = Decoder::Failed(e.kind());

@@ -1,3 +1,5 @@
+mod oracle;
+
 use std::fs as disk;
 use std::io::Cursor;
 use std::os::unix::fs::symlink;
@@ -143,6 +145,7 @@ fn files_come_with_type_length_and_date() {
     );
     assert_has(&tree.get("/a%00"), &[" 404 "]);
     assert_has(&tree.get("/a.txt/x"), &[" 404 "]);
+    assert_has(&tree.get("http://a"), &[" 200 ", "href=\"a.txt\""]);
     let long = format!("/{}", "x".repeat(300));
     assert_has(&tree.get(&long), &[" 500 ", "500 Internal Server Error\n"]);
 }
@@ -211,7 +214,7 @@ fn directories_are_listed_or_have_an_index() {
         ("/dir?q=1", "dir/?q=1"),
         ("/dir/.", "./"),
         ("/a.txt/", "../a.txt"),
-        ("/dir/a:b/", ".././a:b"),
+        ("/dir/a:b/", "../a:b"),
         ("/site/index.html", "./"),
         ("/nowhere/index.html?a", "./?a"),
     ] {

@@ -1,0 +1,3 @@
+module wirepath/oracle/files
+
+go 1.27
