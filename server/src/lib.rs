@@ -44,14 +44,19 @@
 
 mod admission;
 mod bytes;
+#[cfg(feature = "compression")]
+pub mod compress;
 mod conn;
 mod context;
+pub mod debug;
 pub mod file;
 mod handler;
 mod hijack;
 mod hooks;
 pub mod httptest;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mux;
 mod net;
 mod panic;
@@ -61,8 +66,10 @@ mod response;
 mod server;
 mod service;
 mod spans;
+pub mod sse;
 mod stats;
 mod targets;
+mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tower")]
@@ -87,4 +94,5 @@ pub use response::{
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use timeout::TimeoutHandler;
 pub use wirepath_runtime as runtime;
