@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(status(other, "POST", &[cross]), 403);
         let denying =
             CrossOriginProtection::new().deny_with(|w: &mut ResponseWriter, _: &mut Request| {
-                w.write_header(StatusCode::IM_A_TEAPOT)
+                w.write_header(StatusCode::IM_A_TEAPOT);
             });
         assert_eq!(status(denying, "POST", &[cross]), 418);
     }

@@ -33,6 +33,7 @@
 //! `conn`: one connection, request after request. `request` and `response`:
 //! the two halves of an exchange. `mux`: patterns and routing. `server`:
 //! accepting and shutting down. `file`: files of a directory. `tls`: HTTPS.
+//! `websocket`: what a connection may become. `tower`: services as handlers.
 //! `httptest`: for the tests of who uses all this. Nothing here knows of the
 //! stack below the runtime; `conn` knows of a byte stream only through a small
 //! trait, so it is tested in memory.
@@ -44,10 +45,13 @@
 mod admission;
 mod auth;
 mod bytes;
+#[cfg(feature = "compression")]
+pub mod compress;
 mod conn;
 mod context;
 mod cookie;
 mod cross_origin;
+pub mod debug;
 pub mod file;
 mod form;
 mod handler;
@@ -55,6 +59,8 @@ mod hijack;
 mod hooks;
 pub mod httptest;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mux;
 mod net;
 mod panic;
@@ -64,8 +70,10 @@ mod response;
 mod server;
 mod service;
 mod spans;
+pub mod sse;
 mod stats;
 mod targets;
+mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tower")]
@@ -96,6 +104,7 @@ pub use response::{
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use timeout::TimeoutHandler;
 pub use values::{MAX_VALUES, QueryError, Values};
 pub use wirepath_runtime as runtime;
 pub use wrap::{allow_query_semicolons, max_bytes_handler, redirect_handler, strip_prefix};

@@ -32,7 +32,7 @@ pub fn strip_prefix(prefix: impl Into<String>, handler: impl Handler) -> impl Ha
         };
         let before = r.rewrite(Some(path), None);
         handler.serve(w, r);
-        r.put_back(before);
+        r.end_rewrite(before);
     }
 }
 
@@ -60,7 +60,7 @@ pub fn allow_query_semicolons(handler: impl Handler) -> impl Handler {
         let query = r.query().replace(';', "&");
         let before = r.rewrite(None, Some(query));
         handler.serve(w, r);
-        r.put_back(before);
+        r.end_rewrite(before);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Forms: in the query, and in the body of a request.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use http::Method;
@@ -24,7 +25,7 @@ impl Form {
     /// The first value of `name`: of the body, or else of the query.
     pub fn get(&self, name: &str) -> Option<String> {
         let value = self.body.get(name).or_else(|| self.query.get(name));
-        value.map(|value| value.into_owned())
+        value.map(Cow::into_owned)
     }
 }
 
