@@ -216,6 +216,24 @@ fn a_file_is_whole_over_a_kernel_socket() {
     assert!(body == want.concat());
 }
 
+#[test]
+fn a_file_that_is_on_the_disk_only_is_read_from_there() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = pattern(3_000_000);
+    let path = root.path().join("cold.bin");
+    fs::write(&path, &bytes).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let runtime = Runtime::builder().max_procs(1).build().unwrap();
+    let addr = serve_on_kernel(&runtime, FileServer::new(root.path()).unwrap());
+    let mut stream = StdStream::connect(addr).unwrap();
+    stream
+        .write_all(b"GET /cold.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert!(read_response(&mut stream).1 == bytes);
+}
+
 /// A file of this machine that has become shorter since it was looked at.
 struct Shrunk(fs::File);
 
