@@ -28,7 +28,7 @@ use wirepath_runtime::trace::{self, Event, Stage};
 use exchange::Exchange;
 pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
-pub(crate) use wire::{Conn, Wire};
+pub(crate) use wire::{Conn, Pages, Wire};
 
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;

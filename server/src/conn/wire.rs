@@ -8,6 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wirepath_runtime::Nanos;
 
+/// Bytes of a file of this machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Pages<'f> {
+    pub file: BorrowedFd<'f>,
+    pub offset: u64,
+    pub len: u64,
+    /// They are in memory: nothing waits for a disk.
+    pub is_cached: bool,
+}
+
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
 pub(crate) trait Conn: Send + Sync + 'static {
@@ -24,9 +34,9 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn can_send_file(&self) -> bool {
         false
     }
-    /// Sends up to `len` bytes of a file from `offset` on, waiting for room,
-    /// without taking them into this process. 0 is the end of the file.
-    fn send_file(&self, _file: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+    /// Sends some bytes of a file, waiting for room, without taking them into
+    /// this process. 0 is the end of the file.
+    fn send_file(&self, _pages: &Pages<'_>) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Bounds reads from now on.
@@ -121,22 +131,22 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends `len` bytes of a file from `offset` on; fewer only at its end.
-    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
-        let mut sent = 0;
-        while sent < len {
-            let most = usize::try_from(len - sent).unwrap_or(usize::MAX);
-            match self.conn.send_file(file, offset + sent, most) {
+    /// Sends bytes of a file, and returns how many: fewer only at its end.
+    pub fn send_file(&self, mut pages: Pages<'_>) -> io::Result<u64> {
+        let len = pages.len;
+        while pages.len > 0 {
+            match self.conn.send_file(&pages) {
                 Ok(0) => break,
                 Ok(n) => {
                     add(&self.bytes_out, n);
-                    sent += n as u64;
+                    pages.offset += n as u64;
+                    pages.len -= n as u64;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(sent)
+        Ok(len - pages.len)
     }
 
     /// Bytes moved since the last call: read, written.

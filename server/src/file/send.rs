@@ -9,12 +9,13 @@
 //! Buffers are pooled: a client that takes its time holds one, and nobody
 //! another.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 use wirepath_runtime::blocking;
 
 use super::fs::File;
+use crate::conn::Pages;
 use crate::response::ResponseWriter;
 
 /// Bytes that are read at once: as many as a send buffer of the stack takes, and
@@ -54,7 +55,9 @@ impl Drop for Buffer {
 /// Reads some bytes: at once if they are in memory, else off the scheduler.
 fn read(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<usize> {
     match file.try_read_at(buf, at) {
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => blocking(|| file.read_at(buf, at)),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => {
+            blocking(|| file.read_at(buf, at))
+        }
         read => read,
     }
 }
@@ -66,7 +69,7 @@ pub(super) fn read_start(file: &dyn File, buf: &mut [u8]) -> io::Result<usize> {
         match read(file, &mut buf[filled..], filled as u64) {
             Ok(0) => break,
             Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
@@ -98,7 +101,7 @@ fn copy(w: &mut ResponseWriter, file: &dyn File, mut at: u64, end: u64) -> io::R
                 w.write_all(&buffer.0[..n])?;
                 at += n as u64;
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
@@ -109,9 +112,15 @@ fn send_pages(w: &mut ResponseWriter, file: &dyn File, mut at: u64, end: u64) ->
     let fd = file.as_fd().expect("asked before");
     while at < end {
         let stretch = end.min(at + STRETCH_BYTES);
-        let sent = match is_cached(file, at) && is_cached(file, stretch - 1) {
-            true => at + w.send_file(fd, at, stretch - at)?,
-            false => copy(w, file, at, stretch)?,
+        let pages = |is_cached| Pages {
+            file: fd,
+            offset: at,
+            len: stretch - at,
+            is_cached,
+        };
+        let sent = match look(file, at).and_then(|()| look(file, stretch - 1)) {
+            Err(ErrorKind::WouldBlock) => copy(w, file, at, stretch)?,
+            seen => at + w.send_file(pages(seen.is_ok()))?,
         };
         if sent == at {
             break;
@@ -121,6 +130,8 @@ fn send_pages(w: &mut ResponseWriter, file: &dyn File, mut at: u64, end: u64) ->
     Ok(())
 }
 
-fn is_cached(file: &dyn File, at: u64) -> bool {
-    file.try_read_at(&mut [0], at).is_ok()
+/// Whether the byte at `at` is in memory.
+fn look(file: &dyn File, at: u64) -> Result<(), ErrorKind> {
+    let read = file.try_read_at(&mut [0], at);
+    read.map(drop).map_err(|e| e.kind())
 }
