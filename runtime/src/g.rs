@@ -27,6 +27,7 @@ use crate::park::{Parker, WaitReason, Wake};
 use crate::sched::registry::Place;
 use crate::sched::state::{Mark, Phase, State};
 use crate::sched::{self, Shared};
+use crate::spans;
 use crate::spawn::End;
 use crate::timer::TimerTarget;
 
@@ -360,12 +361,14 @@ impl G {
     /// Switches from the goroutine's stack to its M.
     #[inline(always)]
     fn suspend(&self, out: Out) {
+        let spans = spans::leave();
         let suspender = self.suspender.get();
         // SAFETY: called on this G's own stack (park and yield_now are), whose
         // suspender was set when its step began.
         unsafe { suspender.expect("set while a step runs").suspend(out) };
         // Steps of others ran meanwhile, but they set their own G's.
         self.suspender.set(suspender);
+        spans.enter();
     }
 
     /// Leaves the goroutine marks that were taken for it.

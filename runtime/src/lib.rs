@@ -25,9 +25,11 @@
 //!
 //! Goroutines share their thread's thread-locals with others that run while
 //! they wait. A `std` lock guard held across a wait blocks the thread of
-//! whoever else wants the lock, perhaps for ever; a `tracing` span that was
-//! entered, another runtime's context, and a borrowed `thread_local!` stay in
-//! force for others. Leave them before anything that waits.
+//! whoever else wants the lock, perhaps for ever; another runtime's context, a
+//! scoped default subscriber of `tracing`, and a borrowed `thread_local!` stay
+//! in force for others. Leave them before anything that waits. Spans of
+//! `tracing` are taken care of: a goroutine that waits leaves those that it is
+//! in, and is in them again when it goes on.
 //!
 //! # Map
 //!
@@ -80,6 +82,7 @@ mod scope;
 mod see;
 pub mod select;
 pub mod simulation;
+mod spans;
 mod spawn;
 pub mod sync;
 mod sync_shim;

@@ -225,6 +225,8 @@ pub(crate) struct Local {
     current: Cell<*const G>,
     stack: Cell<(usize, usize)>,
     blocking: Cell<bool>,
+    /// Its goroutine is in `as_thread`.
+    as_thread: Cell<bool>,
     /// The runtime ended while this thread was in `blocking`.
     pub(crate) orphaned: Cell<bool>,
 }
@@ -249,7 +251,9 @@ pub(crate) fn with_local<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
 /// count that the caller does not own.
 fn current() -> Option<ManuallyDrop<Arc<G>>> {
     let g = with_local(|local| {
-        let local = local.filter(|l| !l.blocking.get() && !std::thread::panicking())?;
+        let is_thread =
+            |l: &Local| l.blocking.get() || l.as_thread.get() || std::thread::panicking();
+        let local = local.filter(|l| !is_thread(l))?;
         Some(local.current.get()).filter(|g| !g.is_null())
     })?;
     // SAFETY: `current` is from `Arc::as_ptr`, and the G that calls lives while
@@ -288,6 +292,21 @@ pub(crate) fn yield_current() -> bool {
 #[inline(always)]
 pub(crate) fn park_current(reason: WaitReason, deadline: Option<Nanos>) -> Option<Wake> {
     Some(current()?.park(reason, deadline))
+}
+
+/// Calls `f`, in which the goroutine that calls counts as its thread: if it
+/// waits, the thread does, without its P.
+pub(crate) fn as_thread<R>(f: impl FnOnce() -> R) -> R {
+    let set = |to| with_local(|local| local.is_some_and(|l| l.as_thread.replace(to)));
+    struct Restore<F: Fn(bool) -> bool>(F, bool);
+    impl<F: Fn(bool) -> bool> Drop for Restore<F> {
+        fn drop(&mut self) {
+            (self.0)(self.1);
+        }
+    }
+    let before = set(true);
+    let _restore = Restore(set, before);
+    f()
 }
 
 /// Whether the goroutine that calls was woken and has not taken note yet: its
@@ -353,6 +372,7 @@ impl Local {
             current: Cell::new(std::ptr::null()),
             stack: Cell::new((0, 0)),
             blocking: Cell::new(false),
+            as_thread: Cell::new(false),
             orphaned: Cell::new(false),
         }
     }

@@ -51,6 +51,7 @@ mod udp;
 use std::io;
 use std::sync::Arc;
 
+pub use crate::netpoll::HangUpWatch;
 pub use fd::PollFd;
 
 pub use listener::TcpListener;

@@ -36,6 +36,7 @@
 
 mod deadline;
 mod describe;
+mod hangup;
 mod side;
 mod sockets;
 mod source;
@@ -63,6 +64,8 @@ use crate::word::Arm;
 
 use deadline::NEVER;
 pub(crate) use describe::{Patience, Waits};
+use hangup::HangUp;
+pub use hangup::HangUpWatch;
 use side::Side;
 pub(crate) use source::{CallError, KernelFd, Source};
 use table::Slot;
@@ -281,6 +284,7 @@ pub(crate) struct PollDesc {
     /// What it is called in errors: «the connection».
     what: &'static str,
     sides: [Side; 2],
+    hangup: HangUp,
     closing: AtomicBool,
     /// What epoll tells of a kernel descriptor by: its slot, and a generation
     /// that no other user of the slot has.
@@ -295,6 +299,7 @@ impl PollDesc {
             source,
             what,
             sides: [Side::new(), Side::new()],
+            hangup: HangUp::new(),
             closing: AtomicBool::new(false),
             token,
             slot,
@@ -317,7 +322,7 @@ impl PollDesc {
     /// An edge from the mechanism: takes the waiters whom it concerns.
     pub(crate) fn notify(&self, ready: Ready, woken: &mut Vec<Parker>) {
         for (dir, cause, end) in [
-            (Dir::Read, Ready::READ, Ready::END),
+            (Dir::Read, Ready::READ, Ready::END | Ready::MORE),
             (Dir::Write, Ready::WRITE, Ready::empty()),
         ] {
             if !ready.intersects(cause | Ready::HANGUP) {
@@ -330,6 +335,9 @@ impl PollDesc {
                 }
                 woken.push(waiter);
             }
+        }
+        if ready.intersects(Ready::END | Ready::HANGUP) {
+            woken.extend(self.hangup.tell());
         }
     }
 
@@ -439,6 +447,9 @@ impl PollDesc {
             if let Some(waiter) = side.word.disarm() {
                 waiter.unpark();
             }
+        }
+        if let Some(watcher) = self.hangup.tell() {
+            watcher.unpark();
         }
         true
     }

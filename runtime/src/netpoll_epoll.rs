@@ -134,14 +134,14 @@ impl EpollPoll {
 }
 
 /// epoll's flags in netpoll's words. Urgent data (`EPOLLPRI`) makes a read end
-/// early, as if nothing were left, hence [`Ready::END`].
+/// early, as if nothing were left, hence [`Ready::MORE`].
 fn ready(flags: EventFlags) -> Ready {
     let mut ready = Ready::empty();
     for (flag, means) in [
         (EventFlags::IN, Ready::READ),
         (EventFlags::OUT, Ready::WRITE),
         (EventFlags::RDHUP, Ready::READ.union(Ready::END)),
-        (EventFlags::PRI, Ready::READ.union(Ready::END)),
+        (EventFlags::PRI, Ready::READ.union(Ready::MORE)),
         (EventFlags::HUP, Ready::HANGUP),
         (EventFlags::ERR, Ready::HANGUP),
     ] {
@@ -165,7 +165,7 @@ mod tests {
             (EventFlags::IN | EventFlags::OUT, Ready::READ | Ready::WRITE),
             (EventFlags::IN | EventFlags::RDHUP, read_end),
             (EventFlags::RDHUP, read_end),
-            (EventFlags::PRI, read_end),
+            (EventFlags::PRI, Ready::READ | Ready::MORE),
             (EventFlags::HUP, Ready::HANGUP),
             (
                 EventFlags::ERR | EventFlags::IN,

@@ -1,5 +1,7 @@
 //! What answers a request.
 
+use std::sync::Arc;
+
 use crate::request::Request;
 use crate::response::ResponseWriter;
 
@@ -28,6 +30,18 @@ where
 {
     fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
         self(w, r);
+    }
+}
+
+impl Handler for Box<dyn Handler> {
+    fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
+        (**self).serve(w, r);
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn serve(&self, w: &mut ResponseWriter, r: &mut Request) {
+        (**self).serve(w, r);
     }
 }
 

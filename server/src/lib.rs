@@ -43,9 +43,13 @@
 
 mod bytes;
 mod conn;
+mod context;
 pub mod file;
 mod handler;
+mod hijack;
+mod hooks;
 pub mod httptest;
+mod log;
 mod mux;
 mod net;
 mod path;
@@ -53,19 +57,27 @@ mod request;
 mod response;
 mod server;
 mod service;
+mod spans;
 mod stats;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use conn::AbortHandler;
+pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
+pub use hijack::{HijackError, Hijacked, HijackedConn};
+pub use hooks::{ConnInfo, ConnState};
 pub use http;
+pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
-    HeaderError, ResponseWriter, WriteError, detect_content_type, error, not_found, redirect,
+    BodyFilter, HeaderError, Recorded, ResponseController, ResponseHead, ResponseWriter,
+    WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use wirepath_runtime as runtime;

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::task::Waker;
 
-use wirepath_runtime::net::{Network, TcpStream};
+use wirepath_runtime::net::{HangUpWatch, Network, TcpStream};
 use wirepath_runtime::{Nanos, Wait};
 
 use crate::conn::{Conn, Pages};
@@ -85,6 +86,11 @@ impl Conn for NetConn {
 
     fn flow(&self) -> u64 {
         self.stream.flow()
+    }
+
+    fn watch_hangup(&self, waker: &Waker) -> Option<HangUpWatch> {
+        // There is one watch at a time: that of the request.
+        self.stream.watch_hangup(waker).ok()
     }
 }
 

@@ -6,8 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::conn::{Entry, Pool};
+use wirepath_runtime::context::Context;
+use wirepath_runtime::net::TcpListener;
+
+use crate::conn::{Conn, Entry, Pool};
+use crate::context::Scope;
 use crate::handler::Handler;
+use crate::hooks::{ConnInfo, ConnState, Hooks};
 use crate::stats::Stats;
 
 /// What Go allows beyond the header limit: the size of its read buffer.
@@ -51,6 +56,8 @@ pub(crate) struct Service {
     pub config: Config,
     pub pool: Pool,
     pub stats: Stats,
+    pub hooks: Hooks,
+    listeners: Mutex<Vec<Arc<TcpListener>>>,
     draining: AtomicBool,
     connections: Mutex<HashMap<u64, Arc<Entry>>>,
     next_id: AtomicU64,
@@ -63,10 +70,49 @@ impl Service {
             config,
             pool: Pool::default(),
             stats: Stats::default(),
+            hooks: Hooks::default(),
+            listeners: Mutex::default(),
             draining: AtomicBool::new(false),
             connections: Mutex::default(),
             next_id: AtomicU64::new(0),
         }
+    }
+
+    pub fn with_hooks(self, hooks: Hooks) -> Service {
+        Service { hooks, ..self }
+    }
+
+    /// A new connection, with a number.
+    pub fn info(&self, conn: &dyn Conn) -> ConnInfo {
+        ConnInfo {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            remote: conn.peer_addr(),
+            local: conn.local_addr(),
+        }
+    }
+
+    /// For the contexts of a connection, of a listener with the context `base`
+    /// or of none.
+    pub fn scope(self: &Arc<Self>, base: Option<Context>, info: &ConnInfo) -> Scope {
+        let mut scope = Scope::new(self, base);
+        if let Some(hook) = &self.hooks.conn_context {
+            scope.change(|context| hook(context, info));
+        }
+        scope
+    }
+
+    /// Tells the owner of a connection's state.
+    pub fn report(&self, info: &ConnInfo, state: ConnState) {
+        if let Some(hook) = &self.hooks.conn_state {
+            hook(info, state);
+        }
+    }
+
+    /// What the server accepts from.
+    pub fn listeners(&self) -> MutexGuard<'_, Vec<Arc<TcpListener>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the server is on its way to stop.
@@ -93,31 +139,41 @@ impl Service {
             self.stats.connections_refused.add(1);
             return None;
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        list.insert(id, entry.clone());
+        list.insert(entry.info.id, entry.clone());
+        drop(list);
         self.stats.connections_accepted.add(1);
         self.stats.connections_open.add(1);
+        self.report(&entry.info, ConnState::New);
         Some(Registration {
             service: self.clone(),
-            id,
+            info: entry.info,
         })
     }
 
-    /// The connections that are open.
+    /// The connections that are open, but for those that handlers took over.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
-        self.list().values().cloned().collect()
+        let list = self.list();
+        list.values()
+            .filter(|e| !e.is_hijacked())
+            .cloned()
+            .collect()
     }
 }
 
 /// A connection's place in the list.
 pub(crate) struct Registration {
     service: Arc<Service>,
-    id: u64,
+    info: ConnInfo,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.service.list().remove(&self.id);
+        let entry = self.service.list().remove(&self.info.id);
         self.service.stats.connections_open.sub(1);
+        // The last to hold it closes it, and nothing is locked.
+        let is_hijacked = entry.is_some_and(|entry| entry.is_hijacked());
+        if !is_hijacked {
+            self.service.report(&self.info, ConnState::Closed);
+        }
     }
 }

@@ -178,6 +178,10 @@ bitflags::bitflags! {
         /// bytes that are there. A read that takes them all shows nothing of
         /// it, and it is told once.
         const END = 8;
+        /// Comes with `READ`, of descriptors of the kernel: a read that took
+        /// less than it had room for may have left something, as it ends at
+        /// urgent data.
+        const MORE = 16;
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use wirepath_driver::Nanos;
@@ -12,7 +13,7 @@ use wirepath_stack::{Fd, Stack, syscall};
 
 use super::socket::Socket;
 use super::{Network, dial, kernel, runtime};
-use crate::netpoll::{CallError, Dir, KernelFd, Source, Wait};
+use crate::netpoll::{CallError, Dir, HangUpWatch, KernelFd, Source, Wait};
 use crate::sched::Shared;
 use crate::time::now;
 
@@ -259,6 +260,23 @@ impl TcpStream {
         self.socket.wait(Dir::Write)
     }
 
+    /// Has `waker` woken once when the peer hangs up: when its stream has ended
+    /// (FIN) or this side's reading was shut down, when the connection failed
+    /// (reset, timed out), or when it was closed here; at once if that has
+    /// happened. It takes no reader: bytes that came before stay where they
+    /// are. Dropping what is returned ends the watch; a wake that is on its
+    /// way then may still come.
+    ///
+    /// The waker is woken by a thread that polls the network, with no lock
+    /// held, and must not wait.
+    ///
+    /// # Errors
+    /// `ResourceBusy` while there is another watch of this connection.
+    pub fn watch_hangup(&self, waker: &Waker) -> io::Result<HangUpWatch> {
+        HangUpWatch::new(&self.socket.desc, waker)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, Watched))
+    }
+
     /// Until when reads may wait; `None` for ever. Once it has passed, reads
     /// fail with `TimedOut`, even with data there, until it is set anew. A read
     /// that waits now is held to it as well. Cheap enough to set for each
@@ -403,6 +421,10 @@ impl TcpStream {
 #[derive(Debug, thiserror::Error)]
 #[error("Nagle's algorithm is not supported: a connection always sends at once")]
 struct NoNagle;
+
+#[derive(Debug, thiserror::Error)]
+#[error("another watches for the peer's hanging up already; drop that watch first")]
+struct Watched;
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

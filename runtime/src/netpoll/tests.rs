@@ -369,3 +369,57 @@ fn a_netpoll_without_a_stack_is_quiet() {
     let turn = netpoll.poll(0, Nanos::ZERO, 64, &mut Vec::new());
     assert_eq!(turn.frames, 0);
 }
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Counted(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Counted {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn told(desc: &PollDesc, ready: Ready) {
+    let mut woken = Vec::new();
+    desc.notify(ready, &mut woken);
+    woken.iter().for_each(Parker::unpark);
+}
+
+#[test]
+fn a_watch_is_told_of_an_end_once_and_of_nothing_else() {
+    for end in [Ready::READ | Ready::END, Ready::HANGUP] {
+        let (_netpoll, desc) = open();
+        let counted = Arc::new(Counted::default());
+        let waker = counted.clone().into();
+        let watch = HangUpWatch::new(&desc, &waker).unwrap();
+        assert!(HangUpWatch::new(&desc, &waker).is_none());
+        told(&desc, Ready::READ | Ready::WRITE | Ready::MORE);
+        assert_eq!(counted.get(), 0);
+        told(&desc, end);
+        told(&desc, Ready::HANGUP);
+        assert_eq!(counted.get(), 1);
+        drop(watch);
+        // It has happened: another is told at once, and so is a third.
+        for n in [2, 3] {
+            drop(HangUpWatch::new(&desc, &waker).unwrap());
+            assert_eq!(counted.get(), n);
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_was_dropped_is_not_told() {
+    let (_netpoll, desc) = open();
+    let (first, second) = <(Arc<Counted>, Arc<Counted>)>::default();
+    drop(HangUpWatch::new(&desc, &first.clone().into()).unwrap());
+    let _watch = HangUpWatch::new(&desc, &second.clone().into()).unwrap();
+    assert!(desc.close());
+    assert_eq!((first.get(), second.get()), (0, 1));
+}

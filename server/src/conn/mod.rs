@@ -10,6 +10,7 @@
 //! request of a pipeline is looked at: nothing is held back across a handler,
 //! which may take its time.
 
+mod entry;
 mod exchange;
 mod input;
 mod wire;
@@ -18,21 +19,25 @@ use std::io;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use wirepath_runtime::Nanos;
+use wirepath_runtime::context::Context;
 use wirepath_runtime::trace::{self, Event, Stage};
 
+pub(crate) use entry::Entry;
+use entry::State;
 use exchange::Exchange;
 pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
 pub(crate) use wire::{Conn, Pages, Wire};
 
+use crate::hooks::ConnState;
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;
 use crate::service::Service;
+use crate::spans::RequestSpan;
 
 /// Requests that one step answers before it lets others run.
 const PIPELINE_BOUND: usize = 16;
@@ -42,57 +47,6 @@ const DRAIN_BYTES: u64 = 256 * 1024;
 /// How long a closing connection goes on reading, so that the client sees the
 /// response rather than a reset (RFC 9112 §9.6). As in Go.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// What a connection does, for those who would close it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum State {
-    /// Nothing has come yet.
-    New,
-    /// In a request.
-    Active,
-    /// Between requests.
-    Idle,
-    /// Another closed it.
-    Closing,
-}
-
-/// A connection, as the server that lists it sees it.
-pub(crate) struct Entry {
-    state: AtomicU8,
-    pub wire: Arc<Wire>,
-    pub since: Nanos,
-}
-
-impl Entry {
-    fn new(wire: Arc<Wire>, since: Nanos) -> Entry {
-        Entry {
-            state: AtomicU8::new(State::New as u8),
-            wire,
-            since,
-        }
-    }
-
-    fn change(&self, from: State, to: State) -> bool {
-        let (from, to) = (from as u8, to as u8);
-        self.state
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-
-    /// Closes the connection if it is between requests, or has been open since
-    /// before `new_before` without sending anything.
-    pub fn close_if_idle(&self, new_before: Nanos) -> bool {
-        let is_stale = self.since <= new_before;
-        let taken = self.change(State::Idle, State::Closing)
-            || (is_stale && self.change(State::New, State::Closing));
-        if taken {
-            // If it is closed already, so much the better.
-            let _ = self.wire.conn.shutdown(Shutdown::Both);
-        }
-        taken
-    }
-}
 
 /// What a connection's step ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +91,20 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub fn new(service: Arc<Service>, conn: Arc<dyn Conn>, now: Nanos) -> Connection {
-        let wire = Arc::new(Wire::new(conn));
-        let entry = Arc::new(Entry::new(wire.clone(), now));
+        Connection::of_listener(service, conn, None, now)
+    }
+
+    /// One from a listener with the context `base`.
+    pub fn of_listener(
+        service: Arc<Service>,
+        conn: Arc<dyn Conn>,
+        base: Option<Context>,
+        now: Nanos,
+    ) -> Connection {
+        let info = service.info(&*conn);
+        let scope = service.scope(base, &info);
+        let wire = Arc::new(Wire::of_server(conn, scope, info));
+        let entry = Arc::new(Entry::new(wire.clone(), info, now));
         Connection {
             expires: Some(now + service.config.read_header_timeout),
             service,
@@ -170,10 +136,16 @@ impl Connection {
     fn run(&mut self) -> Outcome {
         for _ in 0..PIPELINE_BOUND {
             match self.next_head() {
-                NextHead::Ready => {}
+                NextHead::Ready => self.report(ConnState::Active),
                 NextHead::Wait => return Outcome::Readable,
-                NextHead::End => return Outcome::Done,
+                NextHead::End => {
+                    if self.has_part_of_head() {
+                        self.report(ConnState::Active);
+                    }
+                    return Outcome::Done;
+                }
                 NextHead::Refused(e) => {
+                    self.report(ConnState::Active);
                     self.refuse(e);
                     return Outcome::Done;
                 }
@@ -190,7 +162,17 @@ impl Connection {
         Outcome::Yield
     }
 
+    fn report(&self, state: ConnState) {
+        self.service.report(&self.entry.info, state);
+    }
+
+    fn has_part_of_head(&self) -> bool {
+        let exchange = self.exchange.as_ref();
+        exchange.is_some_and(|x| !x.request.body.input.is_empty())
+    }
+
     fn between_requests(&mut self) {
+        self.report(ConnState::Idle);
         self.scanner = HeadScanner::default();
         self.in_head = false;
         self.expires = None;
@@ -252,7 +234,7 @@ impl Connection {
         }
         self.entry.change(State::Idle, State::Active)
             || self.entry.change(State::New, State::Active)
-            || self.entry.state.load(Ordering::SeqCst) == State::Active as u8
+            || self.entry.is(State::Active)
     }
 
     /// Prepares to wait for bytes.
@@ -308,10 +290,20 @@ impl Connection {
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         r.begin(head, max_fields)?;
         w.begin(r);
+        let span = RequestSpan::open(r);
+        let inside = span.enter();
         self.service.stats.requests.add(1);
         let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
+        let exchange = self.exchange();
+        span.record(&exchange.request, &exchange.response);
+        drop(inside);
+        if self.exchange().response.has_deadlines() && ok {
+            self.armed = None;
+            self.wire.conn.set_read_deadline(None);
+            self.wire.conn.set_write_deadline(None);
+        }
         if let Some(started) = started {
             self.trace(started);
         }
@@ -368,8 +360,13 @@ impl Connection {
             return true;
         }
         let panic = catch_unwind(AssertUnwindSafe(|| service.handler.serve(w, r))).err();
+        let is_own = r.body.is_of(wire);
+        wire.scope.end();
         let Some(panic) = panic else {
-            return true;
+            if !is_own && !w.is_hijacked() {
+                w.close_after();
+            }
+            return !w.is_hijacked();
         };
         service.stats.panics.add(1);
         if !panic.is::<AbortHandler>() {
@@ -377,7 +374,7 @@ impl Connection {
             let peer = wire.conn.peer_addr();
             tracing::error!(%peer, method = %r.method(), target = r.target(), "handler panicked: {message}");
         }
-        if w.is_begun() {
+        if w.is_begun() && !w.is_hijacked() {
             // A client to which the end of the connection is the end of the
             // body must not take a part for the whole.
             wire.conn.abort();
@@ -398,7 +395,13 @@ impl Connection {
         let status = w.status().expect("finished");
         self.service.stats.count_response(status);
         self.drain_body();
+        let wire = self.wire.clone();
         let exchange = self.exchange();
+        if !exchange.request.body.is_of(&wire) {
+            // It is somewhere else, where it may wait for more of its body.
+            let _ = wire.conn.shutdown(Shutdown::Both);
+            return false;
+        }
         let body_left = exchange.request.body.remains();
         let persists = exchange.response.persists() && !body_left;
         if !persists && (body_left || !exchange.request.body.input.is_empty()) {
@@ -450,7 +453,7 @@ impl Connection {
     fn refuse(&mut self, e: HeadError) {
         let status = e.status();
         let peer = self.wire.conn.peer_addr();
-        tracing::debug!(%peer, status = status.as_u16(), reason = %e, "request refused");
+        tracing::debug!(%peer, status = status.as_u16(), code = e.code(), reason = %e, "request refused");
         self.service.stats.requests_refused.add(1);
         self.service.stats.count_response(status);
         let mut line = Vec::new();

@@ -5,8 +5,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use wirepath_runtime::Nanos;
+use wirepath_runtime::net::HangUpWatch;
+
+use crate::context::Scope;
+use crate::hooks::{ConnInfo, ConnState};
 
 /// Bytes of a file of this machine.
 #[derive(Clone, Copy)]
@@ -53,6 +58,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
     /// The flow's identity in the trace.
     fn flow(&self) -> u64;
+    /// Has `waker` woken once when the client hangs up, or has. `None` if
+    /// nobody can tell of that.
+    fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
+        None
+    }
     /// What the two sides agreed on, once they have.
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<&crate::tls::TlsInfo> {
@@ -73,18 +83,35 @@ pub(crate) struct Wire {
     awaits_continue: AtomicBool,
     /// The last read took all there was.
     is_drained: AtomicBool,
+    /// A handler took the connection over.
+    is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    pub scope: Scope,
+    info: Option<ConnInfo>,
 }
 
 impl Wire {
+    /// One whose requests have no context of a server's.
     pub fn new(conn: Arc<dyn Conn>) -> Wire {
         Wire {
             conn,
             awaits_continue: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
+            is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            scope: Scope::default(),
+            info: None,
+        }
+    }
+
+    /// A connection of a server.
+    pub fn of_server(conn: Arc<dyn Conn>, scope: Scope, info: ConnInfo) -> Wire {
+        Wire {
+            scope,
+            info: Some(info),
+            ..Wire::new(conn)
         }
     }
 
@@ -159,8 +186,28 @@ impl Wire {
         (take(&self.bytes_in), take(&self.bytes_out))
     }
 
+    /// From now on the connection is not the server's.
+    pub fn hijack(&self) {
+        self.is_hijacked.store(true, Ordering::SeqCst);
+        if let (Some(service), Some(info)) = (self.scope.service(), &self.info) {
+            service.report(info, ConnState::Hijacked);
+        }
+    }
+
+    pub fn is_hijacked(&self) -> bool {
+        self.is_hijacked.load(Ordering::SeqCst)
+    }
+
     pub fn expect_continue(&self) {
         self.awaits_continue.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells a client that waits for it to go on.
+    pub fn send_continue(&self) -> io::Result<()> {
+        match self.end_continue() {
+            true => self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            false => Ok(()),
+        }
     }
 
     /// Whether the client still waited; it does not any more.

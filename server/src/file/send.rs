@@ -10,6 +10,7 @@
 //! another.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 
 use wirepath_runtime::blocking;
@@ -54,11 +55,17 @@ impl Drop for Buffer {
 
 /// Reads some bytes: at once if they are in memory, else off the scheduler.
 fn read(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<usize> {
-    match file.try_read_at(buf, at) {
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => {
-            blocking(|| file.read_at(buf, at))
+    loop {
+        let read = match file.try_read_at(buf, at) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => {
+                blocking(|| file.read_at(buf, at))
+            }
+            read => read,
+        };
+        match read {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            read => return read,
         }
-        read => read,
     }
 }
 
@@ -66,11 +73,9 @@ fn read(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<usize> {
 pub(super) fn read_start(file: &dyn File, buf: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {
-        match read(file, &mut buf[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match read(file, &mut buf[filled..], filled as u64)? {
+            0 => break,
+            n => filled += n,
         }
     }
     Ok(filled)
@@ -78,56 +83,61 @@ pub(super) fn read_start(file: &dyn File, buf: &mut [u8]) -> io::Result<usize> {
 
 /// Writes `len` bytes of the file from `at` on as the body, or part of it. A
 /// file that shrank ends early, which the declared length betrays.
-pub(super) fn send(w: &mut ResponseWriter, file: &dyn File, at: u64, len: u64) -> io::Result<()> {
+pub(super) fn send(
+    w: &mut ResponseWriter,
+    file: &dyn File,
+    mut at: u64,
+    len: u64,
+) -> io::Result<()> {
     let end = at + len;
     if let Some(bytes) = file.bytes() {
         let part = |at| usize::try_from(at).map_or(bytes.len(), |at| at.min(bytes.len()));
         return w.write_all(&bytes[part(at)..part(end)]);
     }
-    match file.as_fd() {
-        Some(_) if len > SMALL_BYTES && w.can_send_file() => send_pages(w, file, at, end),
-        _ => copy(w, file, at, end).map(drop),
-    }
-}
-
-/// Copies through a buffer; returns where it ended.
-fn copy(w: &mut ResponseWriter, file: &dyn File, mut at: u64, end: u64) -> io::Result<u64> {
-    let mut buffer = Buffer::take();
     while at < end {
-        let most = usize::try_from(end - at).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
-        match read(file, &mut buffer.0[..most], at) {
-            Ok(0) => break,
-            Ok(n) => {
-                w.write_all(&buffer.0[..n])?;
-                at += n as u64;
+        // Asked each time: a filter of the body may have declined by now.
+        let sent = match file.as_fd() {
+            Some(fd) if end - at > SMALL_BYTES && w.can_send_file() => {
+                send_pages(w, file, fd, at, end)?
             }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(at)
-}
-
-fn send_pages(w: &mut ResponseWriter, file: &dyn File, mut at: u64, end: u64) -> io::Result<()> {
-    let fd = file.as_fd().expect("asked before");
-    while at < end {
-        let stretch = end.min(at + STRETCH_BYTES);
-        let pages = |is_cached| Pages {
-            file: fd,
-            offset: at,
-            len: stretch - at,
-            is_cached,
+            _ => copy(w, file, at, end)?,
         };
-        let sent = match look(file, at).and_then(|()| look(file, stretch - 1)) {
-            Err(ErrorKind::WouldBlock) => copy(w, file, at, stretch)?,
-            seen => at + w.send_file(pages(seen.is_ok()))?,
-        };
-        if sent == at {
+        if sent == 0 {
             break;
         }
-        at = sent;
+        at += sent;
     }
     Ok(())
+}
+
+/// Sends a buffer of bytes, and returns how many.
+fn copy(w: &mut ResponseWriter, file: &dyn File, at: u64, end: u64) -> io::Result<u64> {
+    let mut buffer = Buffer::take();
+    let most = usize::try_from(end - at).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+    let n = read(file, &mut buffer.0[..most], at)?;
+    w.write_all(&buffer.0[..n])?;
+    Ok(n as u64)
+}
+
+/// Sends a stretch of pages, and returns how many bytes.
+fn send_pages(
+    w: &mut ResponseWriter,
+    file: &dyn File,
+    fd: BorrowedFd<'_>,
+    at: u64,
+    end: u64,
+) -> io::Result<u64> {
+    let len = STRETCH_BYTES.min(end - at);
+    let seen = look(file, at).and_then(|()| look(file, at + len - 1));
+    if seen == Err(ErrorKind::WouldBlock) {
+        return copy(w, file, at, end);
+    }
+    w.send_file(Pages {
+        file: fd,
+        offset: at,
+        len,
+        is_cached: seen.is_ok(),
+    })
 }
 
 /// Whether the byte at `at` is in memory.

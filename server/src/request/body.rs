@@ -48,9 +48,9 @@ impl Body {
         self.wire = Some(wire);
     }
 
-    #[cfg(feature = "tls")]
-    pub(super) fn wire(&self) -> Option<&Wire> {
-        self.wire.as_deref()
+    /// The connection; `None` of a request that came over none.
+    pub(crate) fn wire(&self) -> Option<&Arc<Wire>> {
+        self.wire.as_ref()
     }
 
     pub(crate) fn detach(&mut self) {
@@ -66,6 +66,19 @@ impl Body {
             Framing::Length(n) => Decoder::Length(n),
             Framing::Chunked => Decoder::Chunked(Chunked::default()),
         };
+    }
+
+    /// Whether it comes over this connection.
+    pub(crate) fn is_of(&self, wire: &Arc<Wire>) -> bool {
+        self.wire.as_ref().is_some_and(|own| Arc::ptr_eq(own, wire))
+    }
+
+    /// Ends it, and gives what was read ahead.
+    pub(crate) fn hijack(&mut self) -> Vec<u8> {
+        self.decoder = Decoder::Failed(io::ErrorKind::NotConnected);
+        let ahead = self.input.buffered().to_vec();
+        self.input.consume(ahead.len());
+        ahead
     }
 
     /// Whether reads may still give something.
@@ -140,9 +153,7 @@ impl Read for Body {
             return Ok(0);
         }
         let wire = self.wire.as_ref().expect("attached while served");
-        if wire.end_continue() {
-            wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        }
+        wire.send_continue()?;
         let read = self.read_decoded(into);
         if let Err(e) = &read {
             self.decoder = Decoder::Failed(e.kind());

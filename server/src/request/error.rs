@@ -84,6 +84,32 @@ impl HeadError {
         }
     }
 
+    /// A short name that does not change, for logs and counters.
+    pub fn code(self) -> &'static str {
+        match self {
+            HeadError::TooLarge => "head_too_large",
+            HeadError::TooManyFields => "too_many_fields",
+            HeadError::RequestLine => "request_line",
+            HeadError::Method => "method",
+            HeadError::MalformedVersion => "malformed_version",
+            HeadError::UnsupportedVersion => "unsupported_version",
+            HeadError::Target => "target",
+            HeadError::BareLf => "bare_lf",
+            HeadError::BareCr => "bare_cr",
+            HeadError::Fold => "folded_line",
+            HeadError::SpaceBeforeColon => "space_before_colon",
+            HeadError::FieldName => "field_name",
+            HeadError::FieldValue => "field_value",
+            HeadError::MissingHost => "missing_host",
+            HeadError::DuplicateHost => "duplicate_host",
+            HeadError::Host => "host",
+            HeadError::ContentLength => "content_length",
+            HeadError::LengthAndEncoding => "length_and_encoding",
+            HeadError::TransferEncoding => "transfer_encoding",
+            HeadError::EncodingIn10 => "encoding_in_10",
+        }
+    }
+
     /// What the reply's status line and body say beyond the status, as Go
     /// tells it.
     pub(crate) fn public_text(self) -> Option<&'static str> {

@@ -9,9 +9,10 @@ mod target;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use http::{Method, Version};
+use http::{Extensions, Method, Version};
+use wirepath_runtime::context::Context;
 
 pub use body::Body;
 pub(crate) use body::Drained;
@@ -47,6 +48,20 @@ pub struct Request {
     spans: Spans,
     remote_addr: SocketAddr,
     local_addr: SocketAddr,
+    extensions: Extensions,
+    pub(crate) context: OnceLock<Context>,
+}
+
+impl Default for Request {
+    /// `GET / HTTP/1.1`, from nowhere: what stands in for a request that was
+    /// taken out with [`std::mem::take`], to be moved to another goroutine. A
+    /// connection whose request was not put back is closed after the response.
+    fn default() -> Request {
+        let mut r = Request::new();
+        r.headers.set_raw(b"GET / HTTP/1.1\r\nHost:\r\n\r\n");
+        head::parse(&mut r.headers, 1, &mut r.head).expect("a valid head");
+        r
+    }
 }
 
 impl Request {
@@ -60,6 +75,8 @@ impl Request {
             spans: Spans::new(),
             remote_addr: nowhere,
             local_addr: nowhere,
+            extensions: Extensions::new(),
+            context: OnceLock::new(),
         }
     }
 
@@ -71,6 +88,7 @@ impl Request {
 
     pub(crate) fn detach(&mut self) {
         self.release_match();
+        self.context.take();
         self.body.detach();
     }
 
@@ -81,6 +99,8 @@ impl Request {
         max_fields: usize,
     ) -> Result<(), HeadError> {
         self.release_match();
+        self.extensions.clear();
+        self.context.take();
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
         self.body.input.consume(end);
@@ -213,6 +233,16 @@ impl Request {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<&crate::tls::TlsInfo> {
         self.body.wire()?.conn.tls()
+    }
+
+    /// What handlers keep for each other with this request, by type.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// [`Request::extensions`], to be added to.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
     }
 
     /// The pattern that matched, as registered; empty if no mux chose one.

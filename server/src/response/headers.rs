@@ -63,7 +63,7 @@ impl Known {
 /// Lines `name: value\r\n`, ready to be sent. The few fields of a response
 /// are found by walking over the lines, once it is known that they may be
 /// there.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HeaderLines {
     lines: Vec<u8>,
     /// The bits of the known fields that are there.
@@ -85,6 +85,24 @@ impl HeaderLines {
         self.lines
             .split_inclusive(|&b| b == b'\n')
             .map(|line| &line[..line.len() - 2])
+    }
+
+    /// Names and values.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines().map(|line| {
+            let colon = memchr::memchr(b':', line).expect("a name ends in a colon");
+            let name = str::from_utf8(&line[..colon]).expect("a name is a token");
+            (name, &line[colon + 2..])
+        })
+    }
+
+    /// Takes over the fields of `other`, in place of all of their names.
+    pub fn overwrite(&mut self, other: &HeaderLines) {
+        for (name, _) in other.fields() {
+            self.remove(name);
+        }
+        self.lines.extend_from_slice(&other.lines);
+        self.known |= other.known;
     }
 
     pub fn has(&self, known: Known) -> bool {

@@ -5,9 +5,12 @@
 //! that is flushed, goes out as it comes: in chunks to an HTTP/1.1 client, up
 //! to the end of the connection to an older one. The rules are Go's.
 
+mod controller;
 mod date;
+mod filter;
 mod headers;
 mod helpers;
+mod recorded;
 mod sniff;
 
 use std::io::{self, Write};
@@ -15,12 +18,18 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
+pub use controller::ResponseController;
+pub use filter::{BodyFilter, ResponseHead};
 pub use headers::HeaderError;
 pub(crate) use helpers::escape_html;
 pub use helpers::{error, not_found, redirect};
+pub use recorded::Recorded;
 pub use sniff::detect_content_type;
 
+use wirepath_runtime::Nanos;
+
 use crate::conn::{Pages, Wire};
+use crate::hijack::{HijackError, Hijacked, HijackedConn};
 use crate::request::{Request, has_token};
 use date::DateCache;
 use headers::{HeaderLines, Known};
@@ -43,6 +52,12 @@ pub enum WriteError {
     /// More than the declared `Content-Length`.
     #[error("wrote more than the declared Content-Length")]
     ContentLength,
+    /// The connection was taken over ([`ResponseWriter::hijack`]).
+    #[error("the connection has been hijacked")]
+    Hijacked,
+    /// More than a recording writer keeps ([`ResponseWriter::recording`]).
+    #[error("the recorded body is larger than its bound")]
+    RecordFull,
 }
 
 impl From<WriteError> for io::Error {
@@ -64,6 +79,17 @@ enum Mode {
     Nothing,
 }
 
+/// Why bytes are emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Emit {
+    /// There are more than are held back.
+    More,
+    /// The handler flushed.
+    Flush,
+    /// The handler is done.
+    Final,
+}
+
 /// What of the request decides how it can be answered.
 #[derive(Clone, Copy, Default)]
 struct Asked {
@@ -77,7 +103,15 @@ struct Asked {
 /// Answers one request. It is a writer of the body; the head is sent before
 /// the first byte.
 pub struct ResponseWriter {
+    /// `None` for one that records.
     wire: Option<Arc<Wire>>,
+    record: Option<Box<Recorded>>,
+    filter: Option<Box<dyn BodyFilter>>,
+    /// Whether the filter takes part.
+    is_filtered: bool,
+    is_hijacked: bool,
+    /// The handler changed a deadline of the connection.
+    has_deadlines: bool,
     headers: HeaderLines,
     trailers: HeaderLines,
     status: Option<StatusCode>,
@@ -99,6 +133,11 @@ impl ResponseWriter {
     pub(crate) fn new() -> ResponseWriter {
         ResponseWriter {
             wire: None,
+            record: None,
+            filter: None,
+            is_filtered: false,
+            is_hijacked: false,
+            has_deadlines: false,
             headers: HeaderLines::default(),
             trailers: HeaderLines::default(),
             status: None,
@@ -114,6 +153,32 @@ impl ResponseWriter {
         }
     }
 
+    /// A writer without a connection, which keeps what it is told. Its body is
+    /// bounded: 64 MiB, or [`ResponseWriter::bound_recording`].
+    pub fn recording() -> ResponseWriter {
+        ResponseWriter {
+            record: Some(Box::new(Recorded::new())),
+            ..ResponseWriter::new()
+        }
+    }
+
+    /// Bounds the body that a recording writer keeps, in bytes; further writes
+    /// fail with [`WriteError::RecordFull`].
+    pub fn bound_recording(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.record {
+            record.bound(bytes);
+        }
+    }
+
+    /// What a recording writer was told; nothing, of another.
+    pub fn into_recorded(mut self) -> Recorded {
+        let mut record = self.record.take().map_or_else(Recorded::new, |r| *r);
+        record.status = self.status;
+        record.headers = std::mem::take(&mut self.headers);
+        record.trailers = std::mem::take(&mut self.trailers);
+        record
+    }
+
     pub(crate) fn attach(&mut self, wire: Arc<Wire>) {
         self.wire = Some(wire);
         self.broken = None;
@@ -121,6 +186,8 @@ impl ResponseWriter {
 
     pub(crate) fn detach(&mut self) {
         self.wire = None;
+        self.filter = None;
+        self.is_hijacked = false;
     }
 
     /// Becomes the answer to `r`.
@@ -141,6 +208,9 @@ impl ResponseWriter {
         self.declared = None;
         self.written = 0;
         self.close = false;
+        self.filter = None;
+        self.is_filtered = false;
+        self.has_deadlines = false;
     }
 
     fn wire(&self) -> &Wire {
@@ -213,10 +283,19 @@ impl ResponseWriter {
         self.status
     }
 
+    /// The bytes of the body that were written so far, before any coding.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes the status and seals the header fields. An informational status
     /// (1xx, but 101) goes out at once with the fields set so far, and another
     /// must follow; an HTTP/1.0 client does not get it.
     pub fn write_header(&mut self, status: StatusCode) {
+        if self.is_hijacked {
+            tracing::warn!(%status, "write_header on a hijacked connection");
+            return;
+        }
         if let Some(first) = self.status {
             tracing::warn!(%first, second = %status, "superfluous write_header");
             return;
@@ -225,7 +304,7 @@ impl ResponseWriter {
             self.write_informational(status);
             return;
         }
-        if self.wire().end_continue() {
+        if self.record.is_none() && self.wire().end_continue() {
             // The client was not told to go on; whether its body comes cannot
             // be known (RFC 9110 §10.1.1).
             self.close = true;
@@ -235,6 +314,10 @@ impl ResponseWriter {
     }
 
     fn write_informational(&mut self, status: StatusCode) {
+        if let Some(record) = &mut self.record {
+            record.informational.push((status, self.headers.clone()));
+            return;
+        }
         if status == StatusCode::CONTINUE {
             self.wire().end_continue();
         }
@@ -269,9 +352,79 @@ impl ResponseWriter {
     ///
     /// When the connection failed.
     pub fn flush_now(&mut self) -> io::Result<()> {
+        self.check()?;
         self.ensure_status();
-        self.emit(&[], false);
+        if let Some(record) = &mut self.record {
+            record.is_flushed = true;
+            return Ok(());
+        }
+        self.emit(&[], Emit::Flush);
         self.check()
+    }
+
+    /// Puts a transformation between what is written from now on and the wire.
+    /// It must be set before the head is sent, and replaces the one that was set
+    /// before.
+    pub fn set_body_filter(&mut self, filter: Box<dyn BodyFilter>) {
+        if self.mode == Mode::Held {
+            self.filter = Some(filter);
+        }
+    }
+
+    /// Bounds the writing of this response. Another deadline holds for the next
+    /// request of the connection.
+    pub fn set_write_deadline(&mut self, at: Option<Nanos>) {
+        if let Some(wire) = &self.wire {
+            self.has_deadlines = true;
+            wire.conn.set_write_deadline(at);
+        }
+    }
+
+    /// Bounds the reading of this request's body. Another deadline holds for the
+    /// next request of the connection.
+    pub fn set_read_deadline(&mut self, at: Option<Nanos>) {
+        if let Some(wire) = &self.wire {
+            self.has_deadlines = true;
+            wire.conn.set_read_deadline(at);
+        }
+    }
+
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.has_deadlines
+    }
+
+    /// Takes the connection over from the server, for another protocol. The
+    /// server forgets it: it does not close it, wait for it at a shutdown, or
+    /// write anything more; what was written before is sent first. `r` is the
+    /// request that this answers: what was read ahead of it is handed over too.
+    /// Its body, if it was not read to its end, is part of that.
+    ///
+    /// # Errors
+    ///
+    /// [`HijackError`]; the response can then still be written.
+    pub fn hijack(&mut self, r: &mut Request) -> Result<Hijacked, HijackError> {
+        if self.is_hijacked {
+            return Err(HijackError::Hijacked);
+        }
+        let wire = self.wire.clone().ok_or(HijackError::Unsupported)?;
+        if !r.body.is_of(&wire) {
+            return Err(HijackError::OtherRequest);
+        }
+        if self.status.is_some() || self.mode != Mode::Held {
+            self.flush_now().map_err(|_| HijackError::Failed)?;
+        }
+        self.is_hijacked = true;
+        wire.hijack();
+        wire.conn.set_read_deadline(None);
+        wire.conn.set_write_deadline(None);
+        Ok(Hijacked {
+            conn: HijackedConn::new(wire.conn.clone()),
+            buffered: r.body.hijack(),
+        })
+    }
+
+    pub(crate) fn is_hijacked(&self) -> bool {
+        self.is_hijacked
     }
 
     fn ensure_status(&mut self) {
@@ -281,6 +434,9 @@ impl ResponseWriter {
     }
 
     fn check(&self) -> io::Result<()> {
+        if self.is_hijacked {
+            return Err(WriteError::Hijacked.into());
+        }
         match self.broken {
             Some(kind) => Err(kind.into()),
             None => Ok(()),
@@ -288,7 +444,15 @@ impl ResponseWriter {
     }
 
     /// Sends the held bytes and `data`, after the head.
-    fn emit(&mut self, data: &[u8], is_final: bool) {
+    fn emit(&mut self, mut data: &[u8], why: Emit) {
+        let is_final = why == Emit::Final;
+        if self.mode == Mode::Held {
+            self.begin_filter(data, is_final);
+        }
+        if self.is_filtered {
+            self.transform(data, why);
+            data = &[];
+        }
         if self.mode == Mode::Held {
             self.decide(data, is_final);
         }
@@ -305,6 +469,63 @@ impl ResponseWriter {
             }
             Mode::Chunked => self.emit_chunk(len, data, is_final),
         }
+    }
+
+    /// Asks the filter, if there is one, whether it takes part.
+    fn begin_filter(&mut self, data: &[u8], is_final: bool) {
+        let status = self.status.expect("written before");
+        let Some(mut filter) = self.filter.take() else {
+            return;
+        };
+        if !allows_body(status) || (self.asked.is_connect && status.is_success()) {
+            return;
+        }
+        if let Some(kind) = self.sniffed(status, data) {
+            let set = self.headers.set("Content-Type", kind.as_bytes());
+            set.expect("a content type is a header value");
+        }
+        let is_head = self.asked.is_head;
+        self.is_filtered = filter.begin(&mut ResponseHead {
+            status,
+            headers: &mut self.headers,
+            is_head_request: is_head,
+            declared: self.declared,
+            body: [&self.held, data],
+            is_complete: is_final && !is_head,
+        });
+        if self.is_filtered {
+            self.headers.remove_known(Known::ContentLength);
+            // There is nothing to transform for HEAD.
+            self.filter = Some(filter).filter(|_| !is_head);
+        }
+    }
+
+    /// Puts the held bytes and `data` through the filter; what it gives is held
+    /// instead.
+    fn transform(&mut self, data: &[u8], why: Emit) {
+        let Some(filter) = &mut self.filter else {
+            return;
+        };
+        let mut out = Vec::new();
+        let done = [self.held.as_slice(), data]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .try_for_each(|part| filter.write(part, &mut out))
+            .and_then(|()| match why {
+                Emit::More => Ok(()),
+                Emit::Flush => filter.flush(&mut out),
+                Emit::Final => filter.finish(&mut out),
+            });
+        if let Err(e) = done {
+            tracing::error!("the response's body filter failed: {e}");
+            self.broken = Some(e.kind());
+            self.close = true;
+        }
+        if why == Emit::Final {
+            self.filter = None;
+        }
+        self.held.clear();
+        self.held.append(&mut out);
     }
 
     fn emit_chunk(&mut self, len: usize, data: &[u8], is_final: bool) {
@@ -366,17 +587,19 @@ impl ResponseWriter {
             self.headers.remove_known(Known::ContentLength);
         }
         let has_trailer = self.headers.has(Known::Trailer);
+        let declared = self.declared.filter(|_| !self.is_filtered);
         let mut length = None;
         if is_final
             && allowed
             && !is_tunnel
             && !has_trailer
-            && self.declared.is_none()
+            && declared.is_none()
+            && !(self.is_filtered && asked.is_head)
             && (!asked.is_head || len > 0)
         {
             length = Some(len as u64);
         }
-        let known = length.is_some() || self.declared.is_some();
+        let known = length.is_some() || declared.is_some();
         let persists_10 = asked.keep_alive_10 && (asked.is_head || known || !allowed);
         self.close |= asked.is_connect || asked.close || (!asked.is_11 && !persists_10);
         let close_asked = self
@@ -475,7 +698,8 @@ impl ResponseWriter {
             Mode::Plain => true,
             Mode::Chunked | Mode::Nothing => false,
         };
-        is_plain && self.wire().conn.can_send_file()
+        let is_direct = self.filter.is_none() && self.record.is_none() && !self.is_hijacked;
+        is_plain && is_direct && self.wire().conn.can_send_file()
     }
 
     /// Sends bytes of a file as part of the body, where
@@ -506,9 +730,9 @@ impl ResponseWriter {
     /// Sends what is left, the handler being done.
     pub(crate) fn finish(&mut self) {
         self.ensure_status();
-        let must_end = self.mode == Mode::Chunked;
+        let must_end = self.mode == Mode::Chunked || self.filter.is_some();
         if self.mode == Mode::Held || must_end || !self.held.is_empty() {
-            self.emit(&[], true);
+            self.emit(&[], Emit::Final);
         }
     }
 
@@ -533,13 +757,17 @@ impl Write for ResponseWriter {
         if self.declared.is_some_and(|d| self.written > d) {
             return Err(WriteError::ContentLength.into());
         }
+        if let Some(record) = &mut self.record {
+            record.keep(data)?;
+            return Ok(data.len());
+        }
         if self.mode == Mode::Nothing {
             return Ok(data.len());
         }
         if self.held.len() + data.len() <= HOLD_BYTES {
             self.held.extend_from_slice(data);
         } else {
-            self.emit(data, false);
+            self.emit(data, Emit::More);
             self.check()?;
         }
         Ok(data.len())

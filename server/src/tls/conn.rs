@@ -15,9 +15,11 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use rustls::{ServerConfig, ServerConnection};
 use wirepath_runtime::Nanos;
+use wirepath_runtime::net::HangUpWatch;
 
 use super::TlsInfo;
 use crate::conn::Conn;
@@ -306,6 +308,10 @@ impl<T: Transport> Conn for TlsConn<T> {
 
     fn flow(&self) -> u64 {
         self.below.flow()
+    }
+
+    fn watch_hangup(&self, waker: &Waker) -> Option<HangUpWatch> {
+        self.below.watch_hangup(waker)
     }
 
     fn tls(&self) -> Option<&TlsInfo> {

@@ -1,12 +1,12 @@
 //! Serving TLS.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wirepath_runtime::net::{TcpListener, TcpStream};
+use wirepath_runtime::net::TcpListener;
 use wirepath_runtime::now;
 
 use super::{TlsConfig, TlsConn};
+use crate::conn::Conn;
 use crate::net::NetConn;
 use crate::server::{ServeError, Server};
 
@@ -19,19 +19,21 @@ impl Server {
     /// As [`Server::serve`].
     pub fn serve_tls(&self, listener: TcpListener, tls: &TlsConfig) -> Result<(), ServeError> {
         let tls = tls.clone();
-        let take_in = move |server: &Server, stream, peer| server.take_in_tls(stream, peer, &tls);
-        self.accept(listener, Box::new(take_in))
+        self.accept(
+            listener,
+            Box::new(move |server, net| wrap(server, net, &tls)),
+        )
     }
+}
 
-    fn take_in_tls(&self, stream: TcpStream, peer: SocketAddr, tls: &TlsConfig) {
-        // One that is over already has no addresses.
-        let Ok(net) = NetConn::new(stream, peer).map(Arc::new) else {
-            return;
-        };
-        let until = now() + self.service().config.read_header_timeout;
-        match TlsConn::new(net.clone(), tls.rustls().clone(), until) {
-            Ok(conn) => self.start(Arc::new(conn), net),
-            Err(e) => tracing::error!(%peer, "a TLS session cannot begin: {e}"),
+/// A session over `net` that is still to begin.
+fn wrap(server: &Server, net: &Arc<NetConn>, tls: &TlsConfig) -> Option<Arc<dyn Conn>> {
+    let until = now() + server.service().config.read_header_timeout;
+    match TlsConn::new(net.clone(), tls.rustls().clone(), until) {
+        Ok(conn) => Some(Arc::new(conn)),
+        Err(e) => {
+            tracing::error!(peer = %net.peer_addr(), "a TLS session cannot begin: {e}");
+            None
         }
     }
 }

@@ -32,7 +32,7 @@ mod xdp;
 
 pub use options::Options;
 use plan::Wish;
-use report::Below;
+pub use report::Below;
 use xdp::Card;
 
 /// How long requests in flight may take once the server was told to stop.
@@ -43,7 +43,15 @@ const DRAIN: Duration = Duration::from_secs(30);
 const DELIVERY: Duration = Duration::from_secs(10);
 const DELIVERY_LOOK: Duration = Duration::from_millis(2);
 
-/// Serves until a signal, then drains.
+/// Makes the server that is to serve, once what it serves on is open. `Below`
+/// is what is under it, unless that is the kernel.
+pub type MakeServer<'m> = &'m dyn Fn(Option<Below>) -> Result<Server, Failure>;
+
+/// Serves the demo site, or files, until a signal, then drains.
+///
+/// # Errors
+///
+/// What cannot be served on, or broke meanwhile.
 pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(root) = options.root.as_deref().filter(|root| !root.is_dir()) {
         let root = root.display();
@@ -51,10 +59,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             "--root {root} is not a directory"
         )));
     }
+    run_server(options, &|below| make_server(options, below))
+}
+
+/// Serves what `make` makes until a signal, then drains.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_server(options: &Options, make: MakeServer<'_>) -> Result<(), Failure> {
     match (options.kernel, &options.tap, &options.xdp.interface) {
-        (Some(listen), ..) => serve(options, None, listen, greeting::on_kernel),
-        (None, Some(tap), _) => run_on_tap(options, tap),
-        (None, None, Some(interface)) => run_on_xdp(options, interface),
+        (Some(listen), ..) => serve(options, make, None, listen, greeting::on_kernel),
+        (None, Some(tap), _) => run_on_tap(options, make, tap),
+        (None, None, Some(interface)) => run_on_xdp(options, make, interface),
         (None, None, None) => Err(Failure::refused(
             "nowhere to serve: give a network interface with --xdp INTERFACE or a device with \
              --tap NAME, and an address with --addr ADDR/PREFIX; or --kernel :8080 for the \
@@ -63,7 +80,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn run_on_tap(options: &Options, tap: &str) -> Result<(), Failure> {
+fn run_on_tap(options: &Options, make: MakeServer<'_>, tap: &str) -> Result<(), Failure> {
     plan::on_tap(&options.addrs, options.listen, &options.gateways)?;
     let successor = successor(options)?;
     let opened = device::open_tap(&device::TapRequest {
@@ -75,7 +92,7 @@ fn run_on_tap(options: &Options, tap: &str) -> Result<(), Failure> {
         pcap: options.pcap.as_deref(),
     })?;
     let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
-    serve_on_device(options, opened, None, successor.as_ref(), greeting)
+    serve_on_device(options, make, opened, None, successor.as_ref(), greeting)
 }
 
 /// The queues of a TAP are made by opening it, so they count from 0.
@@ -93,7 +110,7 @@ fn tap_queues(options: &Options) -> Result<u32, Failure> {
     }
 }
 
-fn run_on_xdp(options: &Options, interface: &str) -> Result<(), Failure> {
+fn run_on_xdp(options: &Options, make: MakeServer<'_>, interface: &str) -> Result<(), Failure> {
     xdp::available(interface)?;
     let wish = Wish {
         interface,
@@ -107,7 +124,14 @@ fn run_on_xdp(options: &Options, interface: &str) -> Result<(), Failure> {
     let successor = successor(options)?;
     let (opened, card) = xdp::open(options, interface, &plan)?;
     let greeting = greeting::on_xdp(interface, &plan, options.listen, &card.given());
-    serve_on_device(options, opened, Some(card), successor.as_ref(), greeting)
+    serve_on_device(
+        options,
+        make,
+        opened,
+        Some(card),
+        successor.as_ref(),
+        greeting,
+    )
 }
 
 fn successor(options: &Options) -> Result<Option<Successor>, Failure> {
@@ -118,6 +142,7 @@ fn successor(options: &Options) -> Result<Option<Successor>, Failure> {
 /// Gives up all rights, and only then starts anything.
 fn serve_on_device(
     options: &Options,
+    make: MakeServer<'_>,
     opened: Opened,
     card: Option<Card>,
     successor: Option<&Successor>,
@@ -129,7 +154,7 @@ fn serve_on_device(
         stack: attachment.stack.clone(),
         card,
     };
-    serve(options, Some(&below), options.listen, |_| greeting)?;
+    serve(options, make, Some(&below), options.listen, |_| greeting)?;
     attachment.finish()
 }
 
@@ -137,6 +162,7 @@ fn serve_on_device(
 /// `greet` gets the address that it listens on.
 fn serve(
     options: &Options,
+    make: MakeServer<'_>,
     below: Option<&Below>,
     listen: SocketAddr,
     greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
@@ -147,7 +173,7 @@ fn serve(
         .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    let server = make_server(options, below.cloned())?;
+    let server = make(below.cloned())?;
     let served = {
         let server = server.clone();
         let device = options

@@ -1,4 +1,5 @@
 mod go;
+mod seams;
 
 use std::io::{Read, Write};
 

@@ -1,0 +1,124 @@
+//! Accepting: a goroutine of steps for each listener.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use wirepath_runtime::context::Context;
+use wirepath_runtime::net::{TcpListener, TcpStream};
+use wirepath_runtime::{Next, now, steps};
+
+use super::Server;
+use crate::conn::{Conn, Connection, Outcome};
+use crate::net::NetConn;
+use crate::service::Registration;
+
+/// The wait after a first failure to accept; it doubles with each. As in Go.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// The longest wait after a failure to accept. As in Go.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// Connections accepted in one step.
+const BATCH: usize = 64;
+
+/// Makes what HTTP is spoken over of a connection that was accepted: that
+/// connection itself, or a session over it. `None`: it is over.
+pub(crate) type Wrap = Box<dyn Fn(&Server, &Arc<NetConn>) -> Option<Arc<dyn Conn>> + Send>;
+
+/// A connection's goroutine between steps.
+struct Task {
+    connection: Connection,
+    net: Arc<NetConn>,
+    _registration: Registration,
+}
+
+impl Task {
+    fn step(&mut self) -> Next {
+        match self.connection.step() {
+            Outcome::Done => Next::Done,
+            Outcome::Yield => Next::Yield,
+            Outcome::Readable => Next::Wait(self.net.readable()),
+        }
+    }
+}
+
+/// The accepting goroutine between steps.
+pub(super) struct Accepting {
+    pub server: Server,
+    pub listener: Arc<TcpListener>,
+    /// What the contexts of the listener's requests are made from.
+    pub base: Context,
+    pub wrap: Wrap,
+    /// The wait after the next failure.
+    pub pause: Duration,
+    /// What ended it.
+    pub failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Accepting {
+    pub fn step(&mut self) -> Next {
+        for _ in 0..BATCH {
+            match self.listener.try_accept() {
+                Ok((stream, peer)) => {
+                    self.pause = FIRST_PAUSE;
+                    self.take_in(stream, peer);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return Next::Wait(self.listener.acceptable());
+                }
+                Err(e) => return self.failed(e),
+            }
+        }
+        Next::Yield
+    }
+
+    fn failed(&mut self, e: io::Error) -> Next {
+        if self.server.service.is_draining() {
+            return Next::Done;
+        }
+        if may_pass(&e) {
+            let pause = self.pause;
+            tracing::warn!(?pause, "accepting failed, trying again: {e}");
+            self.pause = (pause * 2).min(MAX_PAUSE);
+            return Next::Sleep(now() + pause);
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        Next::Done
+    }
+
+    fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
+        let service = &self.server.service;
+        // One that is over already has no addresses.
+        let Ok(net) = NetConn::new(stream, peer).map(Arc::new) else {
+            return;
+        };
+        let Some(conn) = (self.wrap)(&self.server, &net) else {
+            return;
+        };
+        let base = Some(self.base.clone());
+        let connection = Connection::of_listener(service.clone(), conn, base, now());
+        let Some(registration) = service.register(connection.entry()) else {
+            return;
+        };
+        let task = Task {
+            connection,
+            net,
+            _registration: registration,
+        };
+        steps(task, Task::step);
+    }
+}
+
+/// Whether an accept that failed so may succeed later.
+fn may_pass(e: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        e.kind(),
+        K::Interrupted
+            | K::WouldBlock
+            | K::ConnectionReset
+            | K::OutOfMemory
+            | K::QuotaExceeded
+            | K::ResourceBusy
+    )
+}

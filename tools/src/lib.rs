@@ -1,0 +1,130 @@
+//! The `wirepath` command, as a library.
+//!
+//! Each subcommand is a module. What goes wrong before a server runs is one
+//! line that says what failed, why and what to do, with exit code 2. Another
+//! program that serves on the same devices takes [`serve`] and [`exit_with`].
+
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// Prints a line to stdout. That nobody reads it (`wirepath demo | head`) is no
+/// reason to stop.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+mod demo;
+mod device;
+mod doctor;
+pub mod failure;
+mod privileges;
+pub mod serve;
+mod signals;
+mod site;
+
+/// An HTTP server on a TCP stack of its own, and the tools to watch it.
+#[derive(Parser)]
+#[command(name = "wirepath", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log more to stderr; twice for every detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow one request from the ring to its handler and back; needs no root.
+    Demo(demo::Options),
+    /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
+    Serve(Box<serve::Options>),
+    /// Check whether this machine and an interface are fit for AF_XDP, and say
+    /// what mends what is not.
+    Doctor(doctor::Options),
+}
+
+/// The command: what its arguments ask for, and its exit code.
+pub fn main() -> ExitCode {
+    let cli: Cli = match parse("wirepath", std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    log_to_stderr(cli.verbose);
+    let (name, outcome) = match cli.command {
+        Command::Demo(options) => ("demo", demo::run(&options)),
+        Command::Serve(options) => ("serve", serve::run(&options)),
+        Command::Doctor(options) => ("doctor", doctor::run(&options)),
+    };
+    exit_with(&format!("wirepath {name}"), outcome)
+}
+
+/// Reads a program's arguments. What is wrong is one line on stderr and exit
+/// code 2; help and the version end the process.
+///
+/// # Errors
+///
+/// The exit code, the line being printed.
+pub fn parse<P: Parser>(
+    program: &str,
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<P, ExitCode> {
+    match P::try_parse_from(arguments) {
+        Ok(parsed) => Ok(parsed),
+        Err(err) if is_wrong(&err) => {
+            eprintln!("{program}: {}; see `{program} --help`", one_line(&err));
+            Err(ExitCode::from(2))
+        }
+        Err(help) => help.exit(),
+    }
+}
+
+/// Logs to stderr: warnings, or with `verbose` more.
+pub fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// The exit code of what a program did, which is said on stderr if it failed.
+pub fn exit_with(program: &str, outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{program}: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Whether the options were wrong, rather than a request for help.
+fn is_wrong(err: &clap::Error) -> bool {
+    err.use_stderr() && err.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
+/// What is wrong, without the usage that clap adds below.
+fn one_line(err: &clap::Error) -> String {
+    let text = err.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = what
+        .trim_start_matches("error: ")
+        .split_whitespace()
+        .collect();
+    words.join(" ")
+}
