@@ -59,6 +59,10 @@ pub struct FrameMeta {
     pub polled_at: Nanos,
     /// Offload bits.
     pub offload: Offload,
+    /// Sent: the bytes of TCP data that each of the segments has that the device
+    /// is to cut this one into; 0 to leave it whole. Only where
+    /// [`Queue::long_segments`](crate::Queue::long_segments) has frames for it.
+    pub segment_len: u16,
     /// Set by the stack on frames to send.
     pub tag: SegmentTag,
 }

@@ -84,6 +84,17 @@ pub trait Queue: Send {
     /// from.
     fn pool(&self) -> &FramePool;
 
+    /// The pool of frames for TCP segments longer than the MTU allows, of a
+    /// device that cuts them ([`FrameMeta::segment_len`]) and that completes the
+    /// checksum of any TCP segment ([`Offload::CHECKSUM_PARTIAL`]). A wrapper that
+    /// looks at frames or loses some has none, so that all are as on a wire.
+    ///
+    /// [`FrameMeta::segment_len`]: crate::FrameMeta::segment_len
+    /// [`Offload::CHECKSUM_PARTIAL`]: crate::Offload::CHECKSUM_PARTIAL
+    fn long_segments(&self) -> Option<&FramePool> {
+        None
+    }
+
     /// Appends up to [`BURST_FRAMES`] received frames to `frames` and says how
     /// many. Each has its `polled_at` set.
     ///
@@ -138,6 +149,9 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
     }
     fn pool(&self) -> &FramePool {
         (**self).pool()
+    }
+    fn long_segments(&self) -> Option<&FramePool> {
+        (**self).long_segments()
     }
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
         (**self).rx_burst(now, frames)

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use wirepath_runtime::context::Context;
 use wirepath_runtime::net::TcpListener;
+use wirepath_runtime::{Nanos, now};
 
 /// A connection of a server, for hooks and lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,34 @@ impl fmt::Display for ConnState {
             ConnState::Hijacked => "hijacked",
             ConnState::Closed => "closed",
         })
+    }
+}
+
+/// What a connection does at a moment: in
+/// [`Server::connections`](crate::Server::connections), and in what a shutdown
+/// left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenConnection {
+    /// The connection.
+    pub info: ConnInfo,
+    /// What it does.
+    pub state: ConnState,
+    /// Since when, by the runtime's clock; for `Active` to a second or so.
+    pub since: Nanos,
+    /// The method and target of the request that it is in, cut after 96 bytes.
+    /// `None` between requests, and while a head comes.
+    pub request: Option<String>,
+}
+
+impl fmt::Display for OpenConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = now().since(self.since).as_secs();
+        write!(f, "{} {} for {secs} s", self.info.remote, self.state)?;
+        match &self.request {
+            Some(request) => write!(f, " in {request}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod bytes;
 mod conn;
 mod context;
@@ -52,6 +53,7 @@ pub mod httptest;
 mod log;
 mod mux;
 mod net;
+mod panic;
 mod path;
 mod request;
 mod response;
@@ -59,21 +61,25 @@ mod server;
 mod service;
 mod spans;
 mod stats;
+mod targets;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
-pub use conn::AbortHandler;
+pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
 pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
-pub use hooks::{ConnInfo, ConnState};
+pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
 pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
+pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
 pub use response::{
     BodyFilter, HeaderError, Recorded, ResponseController, ResponseHead, ResponseWriter,

@@ -50,6 +50,10 @@ impl Conn for NetConn {
         (&self.stream).write(bytes)
     }
 
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
     fn can_send_file(&self) -> bool {
         self.stream.network() == Network::Kernel
     }
@@ -96,10 +100,6 @@ impl Conn for NetConn {
 
 #[cfg(feature = "tls")]
 impl crate::tls::Transport for NetConn {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
-    }
-
     fn wait_readable(&self) -> io::Result<()> {
         self.stream.readable().wait()
     }

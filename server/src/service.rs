@@ -2,6 +2,7 @@
 //! the list of them all.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,11 +10,14 @@ use std::time::Duration;
 use wirepath_runtime::context::Context;
 use wirepath_runtime::net::TcpListener;
 
-use crate::conn::{Conn, Entry, Pool};
+use crate::admission::{Gate, Refusal, Ticket};
+use crate::conn::{Conn, Entry, MinRate, Pool};
 use crate::context::Scope;
 use crate::handler::Handler;
 use crate::hooks::{ConnInfo, ConnState, Hooks};
+use crate::panic::note_panics;
 use crate::stats::Stats;
+use crate::targets;
 
 /// What Go allows beyond the header limit: the size of its read buffer.
 const HEAD_SLACK_BYTES: usize = 4096;
@@ -28,9 +32,24 @@ pub(crate) struct Config {
     pub max_header_bytes: usize,
     pub max_header_fields: usize,
     pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    pub min_body_rate: Option<MinRate>,
+    pub min_response_rate: Option<MinRate>,
+}
+
+/// In nanoseconds, or what is for ever.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Config {
+    /// How long a head may take. One is read before its body, so what bounds
+    /// both bounds it.
+    pub fn head_timeout(&self) -> Duration {
+        let whole = self.read_timeout.unwrap_or(Duration::MAX);
+        self.read_header_timeout.min(whole)
+    }
+
     pub fn max_head_bytes(&self) -> usize {
         self.max_header_bytes.saturating_add(HEAD_SLACK_BYTES)
     }
@@ -46,9 +65,21 @@ impl Default for Config {
             max_header_bytes: 1 << 20,
             max_header_fields: 500,
             max_connections: 1 << 20,
+            max_connections_per_address: 1 << 14,
+            min_body_rate: Some(MinRate {
+                bytes_per_second: 240,
+                grace: Duration::from_secs(30),
+            }),
+            min_response_rate: Some(MinRate {
+                bytes_per_second: 240,
+                grace: Duration::from_secs(60),
+            }),
         }
     }
 }
+
+/// To be called, in a goroutine, when the server is shut down.
+pub(crate) type OnShutdown = Box<dyn FnOnce() + Send>;
 
 /// What a server's connections share.
 pub(crate) struct Service {
@@ -58,14 +89,23 @@ pub(crate) struct Service {
     pub stats: Stats,
     pub hooks: Hooks,
     listeners: Mutex<Vec<Arc<TcpListener>>>,
+    gate: Arc<Gate>,
     draining: AtomicBool,
+    /// Whether a connection may carry more than one request.
+    keep_alives: AtomicBool,
+    on_shutdown: Mutex<Vec<OnShutdown>>,
     connections: Mutex<HashMap<u64, Arc<Entry>>>,
     next_id: AtomicU64,
 }
 
 impl Service {
     pub fn new(handler: Box<dyn Handler>, config: Config) -> Service {
+        note_panics();
         Service {
+            gate: Arc::new(Gate::new(
+                config.max_connections,
+                config.max_connections_per_address,
+            )),
             handler,
             config,
             pool: Pool::default(),
@@ -73,6 +113,8 @@ impl Service {
             hooks: Hooks::default(),
             listeners: Mutex::default(),
             draining: AtomicBool::new(false),
+            keep_alives: AtomicBool::new(true),
+            on_shutdown: Mutex::default(),
             connections: Mutex::default(),
             next_id: AtomicU64::new(0),
         }
@@ -125,29 +167,62 @@ impl Service {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// Whether a connection may carry another request.
+    pub fn keeps_alive(&self) -> bool {
+        !self.is_draining() && self.keep_alives.load(Ordering::SeqCst)
+    }
+
+    pub fn set_keep_alives(&self, enabled: bool) {
+        self.keep_alives.store(enabled, Ordering::SeqCst);
+    }
+
+    /// What is to be called at the first shutdown.
+    pub fn on_shutdown(&self) -> MutexGuard<'_, Vec<OnShutdown>> {
+        self.on_shutdown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connection from `address` in, or counts it as refused.
+    pub fn admit(&self, address: IpAddr) -> Option<Ticket> {
+        let refusal = match self.gate.admit(address) {
+            Ok(ticket) => return Some(ticket),
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            Refusal::Full => self.stats.connections_refused.add(1),
+            Refusal::FullForAddress => self.stats.connections_refused_per_address.add(1),
+        }
+        tracing::debug!(target: targets::LIMIT, %address, ?refusal, "connection refused");
+        None
+    }
+
     fn list(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists a connection until what is returned is dropped; `None` when there
-    /// are as many as there may be.
+    /// Lets a connection in and lists it until what is returned is dropped;
+    /// `None` when there are as many as there may be.
     pub fn register(self: &Arc<Self>, entry: &Arc<Entry>) -> Option<Registration> {
+        let ticket = self.admit(entry.info.remote.ip())?;
+        Some(self.enter(ticket, entry))
+    }
+
+    /// Lists a connection that was let in.
+    pub fn enter(self: &Arc<Self>, ticket: Ticket, entry: &Arc<Entry>) -> Registration {
         let mut list = self.list();
-        if list.len() >= self.config.max_connections {
-            self.stats.connections_refused.add(1);
-            return None;
-        }
         list.insert(entry.info.id, entry.clone());
         drop(list);
         self.stats.connections_accepted.add(1);
         self.stats.connections_open.add(1);
         self.report(&entry.info, ConnState::New);
-        Some(Registration {
+        Registration {
             service: self.clone(),
             info: entry.info,
-        })
+            _ticket: ticket,
+        }
     }
 
     /// The connections that are open, but for those that handlers took over.
@@ -164,6 +239,7 @@ impl Service {
 pub(crate) struct Registration {
     service: Arc<Service>,
     info: ConnInfo,
+    _ticket: Ticket,
 }
 
 impl Drop for Registration {

@@ -22,8 +22,21 @@ macro_rules! counters {
 counters! {
     /// Connections taken in.
     connections_accepted,
-    /// Connections closed at once, there being too many.
+    /// Connections reset at once, there being too many in all.
     connections_refused,
+    /// Connections reset at once, there being too many from their address.
+    connections_refused_per_address,
+    /// Failures to accept a connection.
+    accept_failures,
+    /// Connections closed since a request's head took too long.
+    heads_timed_out,
+    /// Connections closed since no other request came in time.
+    idle_timed_out,
+    /// Requests whose body came below the least rate.
+    bodies_too_slow,
+    /// Responses that were taken below the least rate: their connections were
+    /// reset.
+    responses_too_slow,
     /// Connections that are open.
     connections_open,
     /// Requests whose head was understood.

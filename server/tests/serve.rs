@@ -122,23 +122,6 @@ fn a_panic_leaves_the_others_alone() {
     assert_eq!(stat(&server, "panics"), 1);
 }
 
-#[test]
-fn slow_heads_and_idle_connections_come_to_an_end() {
-    let lab = Lab::new();
-    let soon = Duration::from_millis(400);
-    let builder = Server::builder(demo())
-        .read_header_timeout(soon)
-        .idle_timeout(soon);
-    let (_server, _) = start(&lab, builder);
-    assert_eq!(ask(&lab, ""), "");
-    assert_eq!(ask(&lab, "GET / HTTP/1.1\r\nHost"), "");
-    let idle = ask(&lab, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(idle.ends_with("hello\n"));
-    assert!(!idle.contains("Connection: close"));
-    let half = ask(&lab, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
-    assert!(half.ends_with("hello\n"));
-}
-
 /// A handler that says when it was entered and waits until it may answer.
 fn held() -> (ServeMux, Receiver<()>, Sender<()>) {
     let (entered, was_entered) = channel(1);
@@ -196,27 +179,4 @@ fn a_shutdown_waits_for_the_request_in_flight() {
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     assert!(answer.ends_with("hello\n"));
     assert!(shutdown.join().unwrap().is_complete());
-}
-
-#[test]
-fn there_are_no_more_connections_than_allowed() {
-    let lab = Lab::new();
-    let (mux, entered, release) = held();
-    let (server, _) = start(&lab, Server::builder(mux).max_connections(1));
-    let first = lab.client.go(|| {
-        let mut stream = TcpStream::connect(SocketAddr::from(ADDR)).unwrap();
-        stream
-            .write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let mut rest = String::new();
-        stream.read_to_string(&mut rest).unwrap();
-        rest
-    });
-    entered.recv().unwrap();
-    assert_eq!(ask(&lab, ""), "");
-    assert_eq!(stat(&server, "connections_refused"), 1);
-    release.send(()).unwrap();
-    assert!(first.join().unwrap().ends_with("hello\n"));
-    wait_until(|| stat(&server, "connections_open") == 0);
-    assert!(ask(&lab, LAST).ends_with("hello\n"));
 }

@@ -6,11 +6,12 @@
 //! noted in the flow's [`Sent`] and in the frame's tag.
 
 use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroUsize};
 
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
 use wirepath_driver::trace::{self, Stage};
-use wirepath_driver::{BURST_FRAMES, Frame, FramePool, QueueInfo, SegmentTag, Spares, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Offload, Queue, SegmentTag, Spares, clock};
 
 use crate::MacAddr;
 use crate::ether::{self, HEADER_LEN};
@@ -20,6 +21,9 @@ use crate::stats::Counters;
 /// Frames that may wait for the TX ring. Beyond that, smoltcp keeps its
 /// segments, so that memory is bounded by the socket buffers.
 const OUTBOX_FRAMES: usize = 4 * BURST_FRAMES;
+/// The longest IP packet that a device is given to cut: what the field in its
+/// header can say, and what a frame of 64 KiB holds.
+const LONGEST_PACKET: usize = 64 * 1024 - 1 - HEADER_LEN;
 
 /// Frames on their way to the TX ring.
 pub(crate) struct Outbox {
@@ -33,12 +37,17 @@ pub(crate) struct Outbox {
     pub(crate) spares: Spares,
     mac: MacAddr,
     caps: DeviceCapabilities,
+    /// Frames for segments that the device cuts, if it does, and one of them.
+    long: Option<FramePool>,
+    spare_long: Option<Frame>,
     /// Where a packet goes that there is no frame for.
     scratch: Vec<u8>,
 }
 
 impl Outbox {
-    pub(crate) fn new(mac: MacAddr, info: &QueueInfo, pool: FramePool) -> Outbox {
+    pub(crate) fn new(mac: MacAddr, queue: &dyn Queue) -> Outbox {
+        let (info, pool) = (queue.info(), queue.pool().clone());
+        let long = queue.long_segments().cloned();
         let ip_mtu = info.mtu.min(pool.slot_len() - HEADER_LEN);
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
@@ -46,6 +55,15 @@ impl Outbox {
         // Verified once, by `ip::classify`.
         caps.checksum.ipv4 = Checksum::Tx;
         caps.checksum.tcp = Checksum::Tx;
+        let longest = long
+            .is_some()
+            .then_some(LONGEST_PACKET)
+            .and_then(NonZeroUsize::new);
+        if longest.is_some() {
+            caps.checksum.tcp = Checksum::None;
+        }
+        // smoltcp drops IPv6 packets that are longer than the MTU.
+        caps.segmentation.tcpv4 = longest;
         Outbox {
             frames: VecDeque::with_capacity(OUTBOX_FRAMES),
             made: 0,
@@ -54,7 +72,9 @@ impl Outbox {
             pool,
             mac,
             caps,
-            scratch: vec![0; ip_mtu],
+            long,
+            spare_long: None,
+            scratch: vec![0; longest.map_or(ip_mtu, NonZeroUsize::get)],
         }
     }
 
@@ -79,6 +99,25 @@ impl Outbox {
             return None;
         }
         self.spares.take().or_else(|| self.pool.take_tx())
+    }
+
+    /// A frame for a packet that fits the MTU, if there is one for a longer packet
+    /// too: smoltcp asks before it says which it has.
+    fn take_for_any(&mut self) -> Option<Frame> {
+        if let Some(pool) = &self.long
+            && self.spare_long.is_none()
+        {
+            self.spare_long = Some(pool.take_tx()?);
+        }
+        self.take()
+    }
+
+    /// A frame for a packet that the device cuts. `short` is not needed then.
+    fn take_long(&mut self, short: Option<Frame>) -> Option<Frame> {
+        if let Some(short) = short {
+            self.spares.put(short);
+        }
+        self.spare_long.take()
     }
 
     /// A frame to fill with what came in elsewhere.
@@ -160,13 +199,23 @@ impl RxToken for Rx<'_> {
 /// Room for one packet to send.
 pub(crate) struct Tx<'b, 'a> {
     frame: Option<Frame>,
+    /// Bytes of data in each segment that the device is to cut; 0: none.
+    segment_len: u16,
     phy: &'b mut Phy<'a>,
 }
 
 impl TxToken for Tx<'_, '_> {
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment_len = meta.segmentation_offload_size.map_or(0, NonZeroU16::get);
+    }
+
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let outbox = &mut *self.phy.outbox;
-        let Some(mut frame) = self.frame.or_else(|| outbox.take()) else {
+        let frame = match self.segment_len {
+            0 => self.frame.or_else(|| outbox.take()),
+            _ => outbox.take_long(self.frame),
+        };
+        let Some(mut frame) = frame else {
             // An answer to what just came in, which smoltcp cannot take back:
             // lost, as on the wire.
             self.phy.counters.tx_no_frame += 1;
@@ -181,6 +230,10 @@ impl TxToken for Tx<'_, '_> {
             segment::hold_back_window(&mut frame[HEADER_LEN..]);
         }
         self.phy.line.note(&mut frame, self.phy.counters);
+        if outbox.long.is_some() && segment::sum_pseudo_header(&mut frame[HEADER_LEN..]) {
+            frame.meta.offload = Offload::CHECKSUM_PARTIAL;
+            frame.meta.segment_len = self.segment_len;
+        }
         outbox.put(frame);
         result
     }
@@ -230,16 +283,18 @@ impl<'a> Device for Phy<'a> {
         let packet = self.rx.take()?;
         let tx = Tx {
             frame: None,
+            segment_len: 0,
             phy: self,
         };
         Some((Rx(packet), tx))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_, 'a>> {
-        let frame = self.outbox.take();
+        let frame = self.outbox.take_for_any();
         self.outbox.refused |= frame.is_none();
         frame.map(|frame| Tx {
             frame: Some(frame),
+            segment_len: 0,
             phy: self,
         })
     }

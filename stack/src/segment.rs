@@ -61,6 +61,35 @@ pub(crate) struct Sent {
     pub(crate) window_scale: Option<u8>,
 }
 
+/// Where the TCP header of an IP packet begins; None when it is not TCP.
+fn tcp_start(packet: &[u8]) -> Option<usize> {
+    match packet.first()? >> 4 {
+        4 if packet.get(9) == Some(&6) => Some(usize::from(packet[0] & 0xf) * 4),
+        6 if packet.get(6) == Some(&6) => Some(40),
+        _ => None,
+    }
+}
+
+/// Puts the sum of the pseudo-header (RFC 9293 §3.1) into the checksum field of
+/// a TCP segment, for a device that adds the rest. False: it is not TCP.
+pub(crate) fn sum_pseudo_header(packet: &mut [u8]) -> bool {
+    let Some(tcp) = tcp_start(packet) else {
+        return false;
+    };
+    let addresses = match packet[0] >> 4 {
+        4 => &packet[12..20],
+        _ => &packet[8..40],
+    };
+    let words = addresses.as_chunks::<2>().0.iter();
+    let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    // Both are less than 64 KiB, so what is carried twice is 1 at most.
+    let sum = sum + 6 + (packet.len() - tcp) as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = ((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    true
+}
+
 /// Announces a scaled window one unit smaller than smoltcp wrote it.
 ///
 /// smoltcp rounds a window down to whole units, so its right edge may move back
@@ -69,10 +98,8 @@ pub(crate) struct Sent {
 /// peer that was told one unit less never sends that far. The window of a SYN is
 /// not scaled.
 pub(crate) fn hold_back_window(packet: &mut [u8]) {
-    let tcp = match packet.first().map(|byte| byte >> 4) {
-        Some(4) if packet.get(9) == Some(&6) => usize::from(packet[0] & 0xf) * 4,
-        Some(6) if packet.get(6) == Some(&6) => 40,
-        _ => return,
+    let Some(tcp) = tcp_start(packet) else {
+        return;
     };
     let Some(header) = packet
         .get_mut(tcp..)
@@ -93,11 +120,7 @@ pub(crate) fn hold_back_window(packet: &mut [u8]) {
 impl Sent {
     /// Reads the IP packet that smoltcp wrote; None when it is not TCP.
     pub(crate) fn parse(packet: &[u8]) -> Option<Sent> {
-        let tcp = match packet.first()? >> 4 {
-            4 if packet.get(9) == Some(&6) => packet.get(usize::from(packet[0] & 0xf) * 4..)?,
-            6 if packet.get(6) == Some(&6) => packet.get(40..)?,
-            _ => return None,
-        };
+        let tcp = packet.get(tcp_start(packet)?..)?;
         let header = tcp.first_chunk::<20>()?;
         let word = |at: usize| {
             u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])

@@ -132,7 +132,7 @@ fn no_line(sent: &mut Sent) -> Line<'_> {
 
 impl Shard {
     pub(crate) fn new(index: u8, config: &Config, queue: Box<dyn Queue>) -> Shard {
-        let mut outbox = Outbox::new(config.mac, queue.info(), queue.pool().clone());
+        let mut outbox = Outbox::new(config.mac, &*queue);
         let secret = Secret::random();
         let mut counters = Counters::default();
         let mut sent = Sent::default();

@@ -13,12 +13,15 @@
 //!   `ENOBUFS`, `ENOMEM`) the frames stay in the ring, in order, for the next
 //!   kick or [`Tap::next_event`], whichever comes first.
 //!
+//! * With `offload` each frame has a header before it (`vnet`), and the kernel
+//!   completes checksums and cuts long TCP segments.
+//!
 //! Kernel behaviour: Documentation/networking/tuntap.rst and
 //! drivers/net/tun.c. tun-tap opens a plain TAP; it cannot ask for several
-//! queues, so those are opened by a `TUNSETIFF` of our own.
+//! queues or for that header, so those are opened by a `TUNSETIFF` of our own.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -36,6 +39,7 @@ mod error;
 mod open;
 #[cfg(test)]
 mod tests;
+mod vnet;
 
 pub use error::{NameFault, TapError};
 
@@ -60,7 +64,14 @@ pub struct TapOptions {
     pub mtu: Option<usize>,
     /// Slots of each queue's frame pool.
     pub slots: u32,
+    /// Whether the kernel completes checksums and cuts long TCP segments. True
+    /// unless changed; a device of several queues always does.
+    pub offload: bool,
 }
+
+/// Frames for long TCP segments, of 64 KiB each.
+const LONG_FRAMES: u32 = 64;
+const LONG_FRAME_LEN: usize = 64 * 1024;
 
 impl TapOptions {
     /// The TAP `name` with its own MTU and 2048 slots.
@@ -69,6 +80,7 @@ impl TapOptions {
             name: name.into(),
             mtu: None,
             slots: 2048,
+            offload: true,
         }
     }
 }
@@ -80,6 +92,8 @@ pub struct Tap {
     name: String,
     info: QueueInfo,
     pool: FramePool,
+    /// There where each frame has a header before it.
+    long: Option<FramePool>,
     stats: RingStats,
     /// Frames that were written, or taken for a read that found nothing.
     spares: Spares,
@@ -95,10 +109,16 @@ impl Tap {
     /// # Errors
     /// See [`TapError`], which says what to do.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
-        let (fd, name) = open::open(&options.name)?;
+        let (fd, name) = match options.offload {
+            true => open::open_with_header(&options.name)?,
+            false => open::open(&options.name)?,
+        };
         let mtu = wanted_mtu(options, &name)?;
-        let pool = pool(options, mtu)?;
-        Ok(Tap::from_fd(fd, name, 0, mtu, pool))
+        let mut tap = Tap::from_fd(fd, name, 0, mtu, pool(options, mtu)?);
+        if options.offload {
+            tap.long = Some(long_pool()?);
+        }
+        Ok(tap)
     }
 
     /// Opens `queues` queues of the TAP, each with a pool of its own. The kernel
@@ -122,13 +142,10 @@ impl Tap {
         }
         let mtu = wanted_mtu(options, &name)?;
         let taps = (0..).zip(fds).map(|(number, fd)| {
-            Ok(Tap::from_fd(
-                fd,
-                name.clone(),
-                number,
-                mtu,
-                pool(options, mtu)?,
-            ))
+            let pool = pool(options, mtu)?;
+            let mut tap = Tap::from_fd(fd, name.clone(), number, mtu, pool);
+            tap.long = Some(long_pool()?);
+            Ok(tap)
         });
         taps.collect()
     }
@@ -146,6 +163,7 @@ impl Tap {
             info,
             spares: Spares::new(&pool),
             pool,
+            long: None,
             stats: RingStats::default(),
             tx: VecDeque::with_capacity(TX_RING_FRAMES),
             retry_at: None,
@@ -175,21 +193,38 @@ impl Tap {
                 }
             }
         };
-        if len < ETHERNET_HEADER || len == frame.capacity() {
+        let start = self.header_len();
+        if len < start + ETHERNET_HEADER || len == frame.capacity() {
             self.stats.rx_bad_len += 1;
             self.spares.put(frame);
             return Ok(Read::Bad);
         }
-        frame.set_bounds(0, len);
+        frame.meta.offload = vnet::offload(&frame[..start]);
+        frame.set_bounds(start, len - start);
         frame.meta.polled_at = moment(now);
         Ok(Read::Frame(frame))
+    }
+
+    /// Bytes that are before each frame.
+    fn header_len(&self) -> usize {
+        self.long.as_ref().map_or(0, |_| vnet::HEADER_LEN)
+    }
+
+    fn write(&self, frame: &Frame) -> Result<usize, Errno> {
+        match &self.long {
+            None => rustix::io::write(&self.fd, frame),
+            Some(_) => {
+                let header = vnet::header(frame);
+                rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(frame)])
+            }
+        }
     }
 
     /// Writes what is in the TX ring, as far as the kernel takes it.
     fn write_ring(&mut self, now: Nanos) -> io::Result<()> {
         self.retry_at = None;
         while let Some(frame) = self.tx.front() {
-            match rustix::io::write(&self.fd, frame) {
+            match self.write(frame) {
                 Ok(_) => {
                     trace(moment(now), Stage::DriverKick, frame);
                     self.stats.tx_frames += 1;
@@ -238,9 +273,13 @@ fn pool(options: &TapOptions, mtu: usize) -> Result<FramePool, TapError> {
     let slots = options.slots;
     // A read that fills the slot may have been cut, so the slot is longer than
     // any frame that fits the MTU.
-    let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+    let longest = vnet::HEADER_LEN + mtu + ETHERNET_HEADER + VLAN_TAG;
     let slot_len = (longest + 1).next_power_of_two().clamp(2048, 65536);
     Ok(FramePool::new(slots, slot_len, slots / 4)?)
+}
+
+fn long_pool() -> Result<FramePool, TapError> {
+    Ok(FramePool::new(LONG_FRAMES, LONG_FRAME_LEN, 0)?)
 }
 
 /// What one read gave.
@@ -257,6 +296,10 @@ impl Queue for Tap {
 
     fn pool(&self) -> &FramePool {
         &self.pool
+    }
+
+    fn long_segments(&self) -> Option<&FramePool> {
+        self.long.as_ref()
     }
 
     fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {

@@ -13,7 +13,7 @@ use super::error::{NameFault, TapError};
 /// Bytes of a name at most: IFNAMSIZ of linux/if.h less the terminator.
 const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
-/// Opens the TAP without blocking reads and writes; its fd and real name.
+/// Opens the plain TAP without blocking reads and writes; its fd and real name.
 pub(super) fn open(name: &str) -> Result<(OwnedFd, String), TapError> {
     checked(name)?;
     let iface = Iface::without_packet_info(name, Mode::Tap).map_err(|e| explain(name, e))?;
@@ -24,18 +24,33 @@ pub(super) fn open(name: &str) -> Result<(OwnedFd, String), TapError> {
     Ok((fd, real))
 }
 
-/// As [`open`], one more queue of a TAP that has several, `queues` in all.
+/// As [`open`], with a header before each frame (see [`super::vnet`]).
+pub(super) fn open_with_header(name: &str) -> Result<(OwnedFd, String), TapError> {
+    open_own(name, 0, |e| explain(name, e))
+}
+
+/// As [`open_with_header`], one more queue of a TAP that has several, `queues` in
+/// all.
 pub(super) fn open_queue(name: &str, queues: u32) -> Result<(OwnedFd, String), TapError> {
+    let why = |e| explain_queue(name, queues, e);
+    open_own(name, libc::IFF_MULTI_QUEUE, why)
+}
+
+fn open_own(
+    name: &str,
+    flag: libc::c_int,
+    why: impl Fn(io::Error) -> TapError,
+) -> Result<(OwnedFd, String), TapError> {
     checked(name)?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::open("/dev/net/tun", flags, Permissions::empty())
         .map_err(|e| explain(name, e.into()))?;
     let mut request = request(name);
-    let kind = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
+    let kind = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | flag;
     request.ifr_ifru.ifru_flags = kind as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq.
     if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request) } != 0 {
-        return Err(explain_queue(name, queues, io::Error::last_os_error()));
+        return Err(why(io::Error::last_os_error()));
     }
     let real = request.ifr_name.iter().map(|c| *c as u8);
     let real: Vec<u8> = real.take_while(|byte| *byte != 0).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::Offload;
 
 #[test]
 fn names_are_checked_before_the_kernel_sees_them() {
@@ -61,6 +62,40 @@ fn offered(tap: &Tap, count: usize) -> VecDeque<Frame> {
         frame
     };
     (0..count).map(make).collect()
+}
+
+#[test]
+fn the_header_asks_for_checksums_and_for_segments() {
+    let pool = FramePool::new(4, 2048, 1).unwrap();
+    let frame = |ip: &[u8], segment_len| {
+        let mut frame = pool.take_tx().unwrap();
+        let mut bytes = vec![0; 14];
+        bytes.extend_from_slice(ip);
+        bytes.extend_from_slice(&[0; 12]);
+        // A TCP header of 32 bytes.
+        bytes.extend_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(frame.fill(&bytes));
+        frame.meta.offload = Offload::CHECKSUM_PARTIAL;
+        frame.meta.segment_len = segment_len;
+        frame
+    };
+    let mut v4 = [0; 20];
+    v4[0] = 0x45;
+    let mut v6 = [0; 40];
+    v6[0] = 0x60;
+    let parts = |frame: &Frame| {
+        let header = vnet::header(frame);
+        let word = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
+        (header[0], header[1], [word(2), word(4), word(6), word(8)])
+    };
+    assert_eq!(parts(&frame(&v4, 1_448)), (1, 1, [66, 1_448, 34, 16]));
+    assert_eq!(parts(&frame(&v6, 1_428)), (1, 4, [86, 1_428, 54, 16]));
+    assert_eq!(parts(&frame(&v4, 0)), (1, 0, [0, 0, 34, 16]));
+    let mut whole = frame(&v4, 0);
+    whole.meta.offload = Offload::empty();
+    assert_eq!(vnet::header(&whole), [0; 10]);
+    assert_eq!(vnet::offload(&[2, 0]), Offload::CHECKSUM_VALID);
+    assert_eq!(vnet::offload(&[0, 0]), Offload::empty());
 }
 
 #[test]

@@ -12,7 +12,9 @@
 
 mod entry;
 mod exchange;
+mod in_flight;
 mod input;
+mod pace;
 mod wire;
 
 use std::io;
@@ -27,17 +29,19 @@ use wirepath_runtime::context::Context;
 use wirepath_runtime::trace::{self, Event, Stage};
 
 pub(crate) use entry::Entry;
-use entry::State;
 use exchange::Exchange;
 pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
+pub use pace::{MinRate, TooSlow};
 pub(crate) use wire::{Conn, Pages, Wire};
 
 use crate::hooks::ConnState;
+use crate::panic::{AbortHandler, Caught};
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
 use crate::response::push_status;
-use crate::service::Service;
+use crate::service::{Service, nanos};
 use crate::spans::RequestSpan;
+use crate::targets;
 
 /// Requests that one step answers before it lets others run.
 const PIPELINE_BOUND: usize = 16;
@@ -106,7 +110,7 @@ impl Connection {
         let wire = Arc::new(Wire::of_server(conn, scope, info));
         let entry = Arc::new(Entry::new(wire.clone(), info, now));
         Connection {
-            expires: Some(now + service.config.read_header_timeout),
+            expires: Some(now + service.config.head_timeout()),
             service,
             entry,
             wire,
@@ -172,6 +176,7 @@ impl Connection {
     }
 
     fn between_requests(&mut self) {
+        self.entry.end();
         self.report(ConnState::Idle);
         self.scanner = HeadScanner::default();
         self.in_head = false;
@@ -187,7 +192,7 @@ impl Connection {
     fn next_head(&mut self) -> NextHead {
         let max_bytes = self.service.config.max_head_bytes();
         loop {
-            if self.service.is_draining() && !self.in_head {
+            if !self.in_head && !self.service.keeps_alive() {
                 return NextHead::End;
             }
             let exchange = self.exchange.get_or_insert_with(|| {
@@ -217,7 +222,7 @@ impl Connection {
                     let now = wirepath_runtime::now();
                     let expires = self.expires(now);
                     if self.armed.is_none() || now >= expires {
-                        return NextHead::End;
+                        return self.timed_out();
                     }
                     self.arm(expires);
                 }
@@ -232,9 +237,7 @@ impl Connection {
             self.in_head = true;
             self.expires = None;
         }
-        self.entry.change(State::Idle, State::Active)
-            || self.entry.change(State::New, State::Active)
-            || self.entry.is(State::Active)
+        self.entry.wake()
     }
 
     /// Prepares to wait for bytes.
@@ -248,16 +251,16 @@ impl Connection {
         if is_idle && !self.in_head {
             // Idle from the end of the last response; woken early by a
             // deadline it is idle already.
-            if self.entry.change(State::Active, State::Idle) {
+            if self.entry.rest(now) {
                 self.expires = Some(now + self.service.config.idle_timeout);
-                if self.service.is_draining() {
+                if !self.service.keeps_alive() {
                     return NextHead::End;
                 }
             }
         }
         let expires = self.expires(now);
         if now >= expires {
-            return NextHead::End;
+            return self.timed_out();
         }
         if self.armed.is_none_or(|at| at > expires || at <= now) {
             self.arm(expires);
@@ -265,19 +268,34 @@ impl Connection {
         NextHead::Wait
     }
 
+    /// The client took too long with a head, or to begin another.
+    #[cold]
+    fn timed_out(&self) -> NextHead {
+        let stats = &self.service.stats;
+        match self.in_head {
+            true => {
+                stats.heads_timed_out.add(1);
+                let peer = self.entry.info.remote_addr();
+                tracing::debug!(target: targets::LIMIT, %peer, "the head of a request took too long");
+            }
+            false => stats.idle_timed_out.add(1),
+        }
+        NextHead::End
+    }
+
     fn expires(&mut self, now: Nanos) -> Nanos {
-        let timeout = self.service.config.read_header_timeout;
+        let timeout = self.service.config.head_timeout();
         *self.expires.get_or_insert_with(|| now + timeout)
     }
 
     fn arm(&mut self, at: Nanos) {
-        self.wire.conn.set_read_deadline(Some(at));
+        self.wire.set_read_deadline(Some(at));
         self.armed = Some(at);
     }
 
     fn disarm(&mut self) {
         if self.armed.take().is_some() {
-            self.wire.conn.set_read_deadline(None);
+            self.wire.set_read_deadline(None);
         }
     }
 
@@ -286,13 +304,18 @@ impl Connection {
     fn serve(&mut self) -> Result<bool, HeadError> {
         let max_fields = self.service.config.max_header_fields;
         let head = self.head.clone();
-        let exchange = self.exchange();
+        let Connection {
+            entry, exchange, ..
+        } = self;
+        let exchange = exchange.as_mut().expect("a head is there");
         let (r, w) = (&mut exchange.request, &mut exchange.response);
         r.begin(head, max_fields)?;
         w.begin(r);
+        entry.begin(r);
         let span = RequestSpan::open(r);
         let inside = span.enter();
         self.service.stats.requests.add(1);
+        self.wire.begin();
         let started = trace::enabled().then(wirepath_runtime::now);
         self.set_deadlines();
         let ok = self.handle() && self.finish();
@@ -301,14 +324,14 @@ impl Connection {
         drop(inside);
         if self.exchange().response.has_deadlines() && ok {
             self.armed = None;
-            self.wire.conn.set_read_deadline(None);
-            self.wire.conn.set_write_deadline(None);
+            self.wire.set_read_deadline(None);
+            self.wire.set_write_deadline(None);
         }
         if let Some(started) = started {
             self.trace(started);
         }
         if self.service.config.write_timeout.is_some() {
-            self.wire.conn.set_write_deadline(None);
+            self.wire.set_write_deadline(None);
         }
         Ok(ok)
     }
@@ -332,11 +355,19 @@ impl Connection {
         }
         let now = wirepath_runtime::now();
         match read {
-            Some(timeout) => self.arm(now + timeout),
+            Some(timeout) => self.arm(self.head_began(now) + timeout),
             None => self.disarm(),
         }
         let write = write.map(|timeout| now + timeout);
-        self.wire.conn.set_write_deadline(write);
+        self.wire.set_write_deadline(write);
+    }
+
+    /// When the first byte of the present head came, which is here: `now`,
+    /// unless the rest was waited for.
+    fn head_began(&self, now: Nanos) -> Nanos {
+        let timeout = nanos(self.service.config.head_timeout());
+        let began = |expires: Nanos| Nanos(expires.0.saturating_sub(timeout));
+        self.expires.map_or(now, began)
     }
 
     /// Calls the handler. False if it panicked: the connection is over.
@@ -370,9 +401,13 @@ impl Connection {
         };
         service.stats.panics.add(1);
         if !panic.is::<AbortHandler>() {
-            let message = panic_message(&*panic);
+            let caught = Caught::new(&*panic).into_text();
             let peer = wire.conn.peer_addr();
-            tracing::error!(%peer, method = %r.method(), target = r.target(), "handler panicked: {message}");
+            tracing::error!(
+                target: targets::HANDLER,
+                %peer, method = %r.method(), target = r.target(),
+                "handler panicked: {caught}"
+            );
         }
         if w.is_begun() && !w.is_hijacked() {
             // A client to which the end of the connection is the end of the
@@ -386,9 +421,9 @@ impl Connection {
     /// request. Whether the connection can carry another.
     fn finish(&mut self) -> bool {
         self.drain_body();
-        let is_draining = self.service.is_draining();
+        let keeps_alive = self.service.keeps_alive();
         let w = &mut self.exchange().response;
-        if is_draining {
+        if !keeps_alive {
             w.close_after();
         }
         w.finish();
@@ -453,7 +488,12 @@ impl Connection {
     fn refuse(&mut self, e: HeadError) {
         let status = e.status();
         let peer = self.wire.conn.peer_addr();
-        tracing::debug!(%peer, status = status.as_u16(), code = e.code(), reason = %e, "request refused");
+        let code = e.code();
+        tracing::debug!(
+            target: targets::REQUEST,
+            %peer, status = status.as_u16(), code, reason = %e,
+            "request refused"
+        );
         self.service.stats.requests_refused.add(1);
         self.service.stats.count_response(status);
         let mut line = Vec::new();
@@ -475,7 +515,7 @@ impl Connection {
         .concat();
         // The refusal of a head that never ends must not wait for its sender.
         let until = wirepath_runtime::now() + self.service.config.read_header_timeout;
-        self.wire.conn.set_write_deadline(Some(until));
+        self.wire.set_write_deadline(Some(until));
         if self.wire.write_all(&reply).is_ok() {
             self.linger();
         }
@@ -488,19 +528,6 @@ impl Drop for Connection {
             self.service.pool.put(exchange);
         }
     }
-}
-
-/// The payload of a panic that ends a handler and its connection without a
-/// line in the log: `std::panic::panic_any(AbortHandler)`.
-#[derive(Clone, Copy, Debug)]
-pub struct AbortHandler;
-
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(a value that is no text)")
 }
 
 #[cfg(test)]

@@ -10,8 +10,11 @@ use std::task::Waker;
 use wirepath_runtime::Nanos;
 use wirepath_runtime::net::HangUpWatch;
 
+use super::pace::{self, Pace};
 use crate::context::Scope;
 use crate::hooks::{ConnInfo, ConnState};
+use crate::stats::{Counter, Stats};
+use crate::targets;
 
 /// Bytes of a file of this machine.
 #[derive(Clone, Copy)]
@@ -35,6 +38,11 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn short_read_drains(&self) -> bool;
     /// Writes some of `bytes`, waiting for room.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Writes what there is room for now, or fails with `WouldBlock`, as it may
+    /// at any time.
+    fn try_write(&self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// Whether [`Conn::send_file`] can be used.
     fn can_send_file(&self) -> bool {
         false
@@ -89,6 +97,8 @@ pub(crate) struct Wire {
     bytes_out: AtomicU64,
     pub scope: Scope,
     info: Option<ConnInfo>,
+    reading: Pace,
+    writing: Pace,
 }
 
 impl Wire {
@@ -103,21 +113,63 @@ impl Wire {
             bytes_out: AtomicU64::new(0),
             scope: Scope::default(),
             info: None,
+            reading: Pace::new(None),
+            writing: Pace::new(None),
         }
     }
 
     /// A connection of a server.
     pub fn of_server(conn: Arc<dyn Conn>, scope: Scope, info: ConnInfo) -> Wire {
+        let config = scope.service().map(|service| &service.config);
         Wire {
+            reading: Pace::new(config.and_then(|c| c.min_body_rate)),
+            writing: Pace::new(config.and_then(|c| c.min_response_rate)),
             scope,
             info: Some(info),
             ..Wire::new(conn)
         }
     }
 
+    /// A request begins: its client may be as slow as any.
+    pub fn begin(&self) {
+        self.reading.begin();
+        self.writing.begin();
+    }
+
+    /// Bounds reads from now on, besides the least rate.
+    pub fn set_read_deadline(&self, at: Option<Nanos>) {
+        self.reading.note_deadline(at);
+        self.conn.set_read_deadline(at);
+    }
+
+    /// Bounds writes from now on, besides the least rate.
+    pub fn set_write_deadline(&self, at: Option<Nanos>) {
+        self.writing.note_deadline(at);
+        self.conn.set_write_deadline(at);
+    }
+
+    /// Reads what there is, waiting for the first byte, as long as the client
+    /// keeps to the least rate.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self.try_read(into) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
         let room = into.len();
-        self.note_read(room, self.conn.read(into))
+        let set = |at| self.conn.set_read_deadline(at);
+        let read = self.reading.run(set, || self.conn.read(into));
+        let read =
+            read.inspect_err(|e| self.note_too_slow(e, "request body", |s| &s.bodies_too_slow));
+        self.note_read(room, read)
+    }
+
+    #[cold]
+    fn note_too_slow(&self, e: &io::Error, what: &str, counter: fn(&Stats) -> &Counter) {
+        if let (Some(service), true) = (self.scope.service(), pace::is_too_slow(e)) {
+            counter(&service.stats).add(1);
+            let peer = self.conn.peer_addr();
+            tracing::info!(target: targets::LIMIT, %peer, what, "given up: {}", e);
+        }
     }
 
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
@@ -145,10 +197,31 @@ impl Wire {
         self.is_drained.store(false, Ordering::Relaxed);
     }
 
+    /// Writes what there is room for, waiting for some, as long as the client
+    /// keeps to the least rate. One that does not is cut off: what it was sent
+    /// is incomplete, and a close in order would wait for it.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.conn.try_write(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        self.pace_writes(|| self.conn.write(bytes))
+    }
+
+    fn pace_writes(&self, write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        let set = |at| self.conn.set_write_deadline(at);
+        self.writing.run(set, write).inspect_err(|e| {
+            self.note_too_slow(e, "response", |s| &s.responses_too_slow);
+            if pace::is_too_slow(e) {
+                self.conn.abort();
+            }
+        })
+    }
+
     pub fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         add(&self.bytes_out, bytes.len());
         while !bytes.is_empty() {
-            match self.conn.write(bytes) {
+            match self.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -162,7 +235,7 @@ impl Wire {
     pub fn send_file(&self, mut pages: Pages<'_>) -> io::Result<u64> {
         let len = pages.len;
         while pages.len > 0 {
-            match self.conn.send_file(&pages) {
+            match self.pace_writes(|| self.conn.send_file(&pages)) {
                 Ok(0) => break,
                 Ok(n) => {
                     add(&self.bytes_out, n);

@@ -5,8 +5,9 @@
 //! [`request`] begins a request. It is written out and read by the server's own
 //! parser, so what a handler sees is what it would see on a wire, and a request
 //! that the server would refuse is refused here. [`RequestBuilder::serve`] hands
-//! it to a handler and returns what that answered. There is no runtime and no
-//! connection, unless the handler itself asks for them.
+//! it to a handler and returns what a client would get of the answer,
+//! [`RequestBuilder::record`] what the handler did itself: whether it flushed,
+//! for one. There is no runtime and no connection.
 //!
 //! ```
 //! use std::io::Write;
@@ -29,7 +30,9 @@
 //! [`TestServer`] is a whole server in the test's process, with keep-alive,
 //! time-outs and all else that is between a handler and a client. Its
 //! connections are pipes in memory; it opens a port of the kernel's loopback
-//! only when it is asked for its [`url`](TestServer::url).
+//! only when it is asked for its [`url`](TestServer::url). (Of a client in
+//! memory that closes early a handler learns by reading or writing, not by
+//! [`Request::context`](crate::Request::context); over the port by that too.)
 //!
 //! ```
 //! use std::io::Write;

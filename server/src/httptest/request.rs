@@ -9,7 +9,7 @@ use super::response::Response;
 use crate::conn::Wire;
 use crate::handler::Handler;
 use crate::request::{HeadError, HeadScanner, Request, Scan};
-use crate::response::ResponseWriter;
+use crate::response::{Recorded, ResponseWriter};
 use crate::service::Config;
 
 /// The host that is asked for unless another is said. As in Go.
@@ -161,10 +161,7 @@ impl RequestBuilder {
     /// When the server would refuse it, with the reason.
     #[track_caller]
     pub fn build(self) -> Request {
-        match self.try_build() {
-            Ok(request) => request,
-            Err(e) => panic!("no server hands this request to a handler: {e}"),
-        }
+        self.try_build().unwrap_or_else(refused)
     }
 
     /// Hands the request to a handler, and returns what a client would get of
@@ -176,17 +173,29 @@ impl RequestBuilder {
     #[track_caller]
     pub fn serve(self, handler: &(impl Handler + ?Sized)) -> Response {
         let (remote, local) = (self.remote, self.local);
-        let mut r = self.build();
+        let (mut r, canned) = self.assemble().unwrap_or_else(refused);
         let method = r.method().clone();
-        let canned = Arc::new(Canned::new(Vec::new(), remote, local));
         let mut w = ResponseWriter::new();
-        w.attach(Arc::new(Wire::new(canned.clone())));
+        w.attach(r.body.wire().expect("it was attached").clone());
         w.begin(&r);
         handler.serve(&mut w, &mut r);
         w.finish();
         let answer = Canned::new(canned.take_written(), local, remote);
         let response = Responses::new(Arc::new(answer)).next(method.as_str());
         response.expect("what the writer wrote is a response")
+    }
+
+    /// Hands the request to a handler, and returns what that did itself, without
+    /// what a server adds: see [`ResponseWriter::recording`].
+    ///
+    /// # Panics
+    ///
+    /// As [`RequestBuilder::build`].
+    #[track_caller]
+    pub fn record(self, handler: &(impl Handler + ?Sized)) -> Recorded {
+        let mut w = ResponseWriter::recording();
+        handler.serve(&mut w, &mut self.build());
+        w.into_recorded()
     }
 
     /// The request, as a server with the limits that it has unless told
@@ -196,15 +205,24 @@ impl RequestBuilder {
     ///
     /// Why the server would refuse it.
     pub fn try_build(self) -> Result<Request, HeadError> {
-        let canned = Canned::new(self.to_bytes(), self.remote, self.local);
-        let wire = Arc::new(Wire::new(Arc::new(canned)));
+        self.assemble().map(|(request, _)| request)
+    }
+
+    fn assemble(self) -> Result<(Request, Arc<Canned>), HeadError> {
+        let canned = Arc::new(Canned::new(self.to_bytes(), self.remote, self.local));
+        let wire = Arc::new(Wire::new(canned.clone()));
         let mut request = Request::new();
         request.attach(&wire);
         let limits = Config::default();
         let head = find_head(&mut request, &wire, limits.max_head_bytes())?;
         request.begin(head, limits.max_header_fields)?;
-        Ok(request)
+        Ok((request, canned))
     }
+}
+
+#[track_caller]
+fn refused<T>(e: HeadError) -> T {
+    panic!("no server hands this request to a handler: {e}")
 }
 
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {

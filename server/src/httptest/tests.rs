@@ -79,6 +79,22 @@ fn a_handler_answers_alone() {
 }
 
 #[test]
+fn what_a_handler_does_is_recorded() {
+    let mux = routes();
+    let sum = request("GET", "/sum").record(&mux);
+    assert!(sum.is_flushed());
+    assert_eq!((sum.status().as_u16(), sum.body()), (200, &b"body"[..]));
+    assert_eq!(sum.trailers().collect::<Vec<_>>(), [("X-Sum", &b"42"[..])]);
+    let hello = request("GET", "/").record(&mux);
+    assert!(!hello.is_flushed());
+    assert_eq!(
+        hello.headers().count(),
+        0,
+        "what the server adds is not there"
+    );
+}
+
+#[test]
 fn a_server_answers_in_memory() {
     let server = TestServer::start(routes());
     answers(|r| server.send(&r).unwrap());

@@ -376,7 +376,7 @@ impl ResponseWriter {
     pub fn set_write_deadline(&mut self, at: Option<Nanos>) {
         if let Some(wire) = &self.wire {
             self.has_deadlines = true;
-            wire.conn.set_write_deadline(at);
+            wire.set_write_deadline(at);
         }
     }
 
@@ -385,7 +385,7 @@ impl ResponseWriter {
     pub fn set_read_deadline(&mut self, at: Option<Nanos>) {
         if let Some(wire) = &self.wire {
             self.has_deadlines = true;
-            wire.conn.set_read_deadline(at);
+            wire.set_read_deadline(at);
         }
     }
 
@@ -415,8 +415,8 @@ impl ResponseWriter {
         }
         self.is_hijacked = true;
         wire.hijack();
-        wire.conn.set_read_deadline(None);
-        wire.conn.set_write_deadline(None);
+        wire.set_read_deadline(None);
+        wire.set_write_deadline(None);
         Ok(Hijacked {
             conn: HijackedConn::new(wire.conn.clone()),
             buffered: r.body.hijack(),

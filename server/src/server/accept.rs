@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use wirepath_runtime::context::Context;
 use wirepath_runtime::net::{TcpListener, TcpStream};
-use wirepath_runtime::{Next, now, steps};
+use wirepath_runtime::{Next, Wait, now, steps};
 
 use super::Server;
 use crate::conn::{Conn, Connection, Outcome};
 use crate::net::NetConn;
 use crate::service::Registration;
+use crate::targets;
 
 /// The wait after a first failure to accept; it doubles with each. As in Go.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -42,10 +43,28 @@ impl Task {
     }
 }
 
+/// What connections are accepted from.
+pub(super) trait Listen: Send + Sync + 'static {
+    /// Takes a connection, or fails with `WouldBlock`.
+    fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)>;
+    /// What to wait for then.
+    fn acceptable(&self) -> Wait;
+}
+
+impl Listen for TcpListener {
+    fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::try_accept(self)
+    }
+
+    fn acceptable(&self) -> Wait {
+        TcpListener::acceptable(self)
+    }
+}
+
 /// The accepting goroutine between steps.
-pub(super) struct Accepting {
+pub(super) struct Accepting<L> {
     pub server: Server,
-    pub listener: Arc<TcpListener>,
+    pub listener: Arc<L>,
     /// What the contexts of the listener's requests are made from.
     pub base: Context,
     pub wrap: Wrap,
@@ -55,7 +74,7 @@ pub(super) struct Accepting {
     pub failure: Arc<Mutex<Option<io::Error>>>,
 }
 
-impl Accepting {
+impl<L: Listen> Accepting<L> {
     pub fn step(&mut self) -> Next {
         for _ in 0..BATCH {
             match self.listener.try_accept() {
@@ -73,12 +92,14 @@ impl Accepting {
     }
 
     fn failed(&mut self, e: io::Error) -> Next {
-        if self.server.service.is_draining() {
+        let service = &self.server.service;
+        if service.is_draining() {
             return Next::Done;
         }
+        service.stats.accept_failures.add(1);
         if may_pass(&e) {
             let pause = self.pause;
-            tracing::warn!(?pause, "accepting failed, trying again: {e}");
+            tracing::warn!(target: targets::ACCEPT, ?pause, "accepting failed, trying again: {e}");
             self.pause = (pause * 2).min(MAX_PAUSE);
             return Next::Sleep(now() + pause);
         }
@@ -88,6 +109,11 @@ impl Accepting {
 
     fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
         let service = &self.server.service;
+        let Some(ticket) = service.admit(peer.ip()) else {
+            // Nothing of it stays, as it would after a close in order.
+            stream.abort();
+            return;
+        };
         // One that is over already has no addresses.
         let Ok(net) = NetConn::new(stream, peer).map(Arc::new) else {
             return;
@@ -97,9 +123,7 @@ impl Accepting {
         };
         let base = Some(self.base.clone());
         let connection = Connection::of_listener(service.clone(), conn, base, now());
-        let Some(registration) = service.register(connection.entry()) else {
-            return;
-        };
+        let registration = service.enter(ticket, connection.entry());
         let task = Task {
             connection,
             net,

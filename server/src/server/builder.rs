@@ -7,6 +7,7 @@ use wirepath_runtime::context::Context;
 use wirepath_runtime::net::TcpListener;
 
 use super::Server;
+use crate::conn::MinRate;
 use crate::handler::Handler;
 use crate::hooks::{ConnInfo, ConnState, Hooks};
 use crate::service::{Config, Service};
@@ -35,16 +36,18 @@ impl ServerBuilder {
         self
     }
 
-    /// How long the reading of a request's body may take, from its head.
-    /// Without limit unless set.
+    /// How long the reading of a request may take, head and body, from its first
+    /// byte. A read of a body fails with `TimedOut` then, and the connection is
+    /// closed after the response. Without limit unless set.
     #[must_use]
     pub fn read_timeout(mut self, timeout: Option<Duration>) -> ServerBuilder {
         self.config.read_timeout = timeout;
         self
     }
 
-    /// How long a response may take to write, from the request's head. Without
-    /// limit unless set.
+    /// How long a response may take to write, from the end of the request's
+    /// head. A write fails with `TimedOut` then, and the connection is closed.
+    /// Without limit unless set.
     #[must_use]
     pub fn write_timeout(mut self, timeout: Option<Duration>) -> ServerBuilder {
         self.config.write_timeout = timeout;
@@ -72,11 +75,39 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections at a time; one more is closed at once. A million unless
-    /// set.
+    /// Connections at a time; one more is reset at once. A million unless set.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> ServerBuilder {
         self.config.max_connections = connections;
+        self
+    }
+
+    /// Connections at a time from one client address (of IPv6: from one network
+    /// of 64 bits); one more is reset at once. 16,384 unless set; a server
+    /// behind a proxy sees all its clients at the proxy's address.
+    #[must_use]
+    pub fn max_connections_per_address(mut self, connections: usize) -> ServerBuilder {
+        self.config.max_connections_per_address = connections;
+        self
+    }
+
+    /// How slowly a client may send a request's body while a handler waits for
+    /// it. A slower one makes the read fail with `TimedOut` and a
+    /// [`TooSlow`](crate::TooSlow) within, and the connection is closed after
+    /// the response. 240 bytes a second after 30 s of grace unless set; `None`
+    /// for no limit.
+    #[must_use]
+    pub fn min_body_rate(mut self, rate: Option<MinRate>) -> ServerBuilder {
+        self.config.min_body_rate = rate;
+        self
+    }
+
+    /// How slowly a client may take a response while the server waits for room
+    /// to send more. A slower one makes the write fail with `TimedOut`, and its
+    /// connection is reset. 240 bytes a second after 60 s of grace unless set; `None` for no limit.
+    #[must_use]
+    pub fn min_response_rate(mut self, rate: Option<MinRate>) -> ServerBuilder {
+        self.config.min_response_rate = rate;
         self
     }
 

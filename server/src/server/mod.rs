@@ -7,28 +7,22 @@
 
 mod accept;
 mod builder;
+mod shutdown;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use wirepath_runtime::context::Context;
 use wirepath_runtime::net::TcpListener;
-use wirepath_runtime::{Cancelled, Nanos, goroutine, now, sleep};
+use wirepath_runtime::{Cancelled, Nanos, goroutine};
 
 use crate::handler::Handler;
+use crate::hooks::OpenConnection;
 use crate::service::Service;
 use accept::{Accepting, Wrap};
 pub use builder::ServerBuilder;
-
-/// How often a shutdown looks whether connections became idle, at first.
-const FIRST_SHUTDOWN_PAUSE: Duration = Duration::from_millis(1);
-/// And at last.
-const MAX_SHUTDOWN_PAUSE: Duration = Duration::from_millis(50);
-/// A connection that sent nothing for this long is closed at a shutdown; a
-/// younger one may have a request on its way. As in Go.
-const NEW_GRACE: Duration = Duration::from_secs(5);
+pub use shutdown::ShutdownOutcome;
 
 /// Why a server stopped accepting, other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -37,24 +31,18 @@ pub enum ServeError {
     /// The server was shut down or closed before.
     #[error("the server is closed")]
     Closed,
+    /// There is no listening at this address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As it was given.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The listener failed.
     #[error("accepting a connection failed")]
     Accept(#[source] io::Error),
-}
-
-/// How a shutdown ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShutdownOutcome {
-    /// The clients whose connections were still in a request at the deadline.
-    /// Empty when all came to an end.
-    pub open: Vec<SocketAddr>,
-}
-
-impl ShutdownOutcome {
-    /// Whether every connection came to its end.
-    pub fn is_complete(&self) -> bool {
-        self.open.is_empty()
-    }
 }
 
 /// An HTTP server. Clones are the same server.
@@ -87,6 +75,18 @@ impl Server {
     /// A context for requests of this server.
     pub(crate) fn context_from(&self, base: &Context) -> Context {
         base.with_value(self.clone())
+    }
+
+    /// Listens on `address`, over the runtime's network, and serves it:
+    /// `10.0.0.2:80`, `[::]:80`, or `:80`, which is every address of both
+    /// families.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Listen`] for what is no address (names are not looked up)
+    /// or cannot be listened on; as [`Server::serve`].
+    pub fn listen_and_serve(&self, address: &str) -> Result<(), ServeError> {
+        self.serve(listen(address)?)
     }
 
     /// Accepts connections and serves each on a goroutine of its own; waits
@@ -140,54 +140,41 @@ impl Server {
         failure.map_or(Ok(()), |e| Err(ServeError::Accept(e)))
     }
 
-    fn stop_accepting(&self) {
-        self.service.drain();
-        for listener in self.service.listeners().drain(..) {
-            listener.close();
-        }
-    }
-
-    /// Stops accepting, closes idle connections, and waits until the others
-    /// have answered the request that they are in, or until `timeout` is over.
-    /// What is open then stays open: [`Server::close`] ends it.
-    pub fn shutdown(&self, timeout: Duration) -> ShutdownOutcome {
-        self.stop_accepting();
-        let service = &self.service;
-        let deadline = now() + timeout;
-        let mut pause = FIRST_SHUTDOWN_PAUSE;
-        loop {
-            let entries = service.entries();
-            let time = now();
-            let new_before = Nanos(time.0.saturating_sub(nanos(NEW_GRACE)));
-            for entry in &entries {
-                entry.close_if_idle(new_before);
-            }
-            if entries.is_empty() || time >= deadline {
-                let open = entries.iter().map(|e| e.info.remote_addr());
-                return ShutdownOutcome {
-                    open: open.collect(),
-                };
-            }
-            sleep(pause.min(deadline - time));
-            pause = (pause * 2).min(MAX_SHUTDOWN_PAUSE);
-        }
-    }
-
-    /// Stops accepting and resets every connection.
-    pub fn close(&self) {
-        self.stop_accepting();
-        for entry in self.service.entries() {
-            entry.wire.scope.close();
-            entry.wire.conn.abort();
-        }
-    }
-
     /// Counters since the start: names and values.
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         self.service.stats.list()
     }
+
+    /// The connections that are open, in no order, but for those that handlers
+    /// took over.
+    pub fn connections(&self) -> Vec<OpenConnection> {
+        let entries = self.service.entries();
+        entries.iter().map(|entry| entry.describe()).collect()
+    }
+
+    /// Whether connections may carry more than one request, as they may at
+    /// first. When it is switched off, idle ones are closed, and others after
+    /// their response.
+    pub fn set_keep_alives_enabled(&self, enabled: bool) {
+        self.service.set_keep_alives(enabled);
+        if !enabled {
+            for entry in self.service.entries() {
+                entry.close_if_idle(Nanos(0));
+            }
+        }
+    }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// A listener on an address that was given as text.
+pub(crate) fn listen(address: &str) -> Result<TcpListener, ServeError> {
+    let whole = match address.starts_with(':') {
+        true => format!("[::]{address}"),
+        false => address.to_owned(),
+    };
+    let parsed = whole.parse::<SocketAddr>();
+    let parsed = parsed.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
+    parsed.and_then(TcpListener::bind).map_err(|source| {
+        let address = address.to_owned();
+        ServeError::Listen { address, source }
+    })
 }

@@ -38,8 +38,6 @@ const PLAIN_READS: usize = 16;
 
 /// What TLS needs of the connection below it.
 pub(crate) trait Transport: Conn {
-    /// Writes what there is room for, or fails with `WouldBlock`.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Waits until a read may give something else than `WouldBlock`.
     fn wait_readable(&self) -> io::Result<()>;
     /// Waits until a write may.

@@ -77,6 +77,10 @@ impl Lent {
         let left = r.content_length();
         let body = std::mem::take(&mut r.body);
         let wire = body.wire().cloned();
+        if let Some(wire) = &wire {
+            // By it the request knows its connection.
+            r.body.attach(wire.clone());
+        }
         let state = State {
             place: match left {
                 Some(0) => Place::AtEnd(body),

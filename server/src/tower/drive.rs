@@ -23,7 +23,7 @@ use wirepath_runtime::context::{Context as RequestContext, StopFunc};
 
 use super::body::Lent;
 use super::{Around, BoxError, RequestBody};
-use crate::conn::AbortHandler;
+use crate::panic::AbortHandler;
 use crate::request::Request;
 use crate::response::{ResponseWriter, error};
 

@@ -29,6 +29,7 @@ fn stack(number: u8, addr: IpAddr, queue: Box<dyn Queue>) -> Stack {
 pub struct Peer(Stack);
 
 /// A connection of the client's.
+#[derive(Clone)]
 pub struct Client {
     peer: Peer,
     fd: Fd,
@@ -102,6 +103,13 @@ impl Client {
     pub fn reset(&self) {
         let reset = |stack: &Stack| stack.abort(self.fd, now());
         self.peer.work(None, reset).unwrap();
+    }
+
+    /// Reads what is there, up to `max` bytes; how many. 0: nothing, or the end.
+    pub fn read_some(&self, max: usize) -> usize {
+        let mut buf = vec![0; max];
+        let read = |stack: &Stack| stack.read(self.fd, &mut buf, now());
+        self.peer.work(Some(now()), read).unwrap_or(0)
     }
 
     /// What the server sends until it closes, and how it ended that.
