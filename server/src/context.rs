@@ -20,9 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Wake, Waker};
 
 use wirepath_runtime::context::{Cancel, Context};
-use wirepath_runtime::net::HangUpWatch;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Watch};
 use crate::request::Request;
 use crate::server::Server;
 use crate::service::Service;
@@ -53,7 +52,7 @@ pub struct LocalAddr(pub SocketAddr);
 struct Live {
     cancel: Cancel,
     /// `None` where nobody tells of the client's end.
-    _watch: Option<HangUpWatch>,
+    _watch: Option<Watch>,
 }
 
 impl Drop for Live {
@@ -83,6 +82,8 @@ pub(crate) struct Scope {
     /// Whether `live` has something. Looked at without the lock.
     is_live: AtomicBool,
     closed: AtomicBool,
+    /// No handler is at work.
+    rests: AtomicBool,
 }
 
 impl Scope {
@@ -126,8 +127,10 @@ impl Scope {
 
     /// A context for the request that the connection is in.
     fn open(&self, conn: &dyn Conn) -> Context {
-        self.end();
+        self.drop_live();
         let (context, cancel) = self.connection(conn).with_cancel();
+        // This is what ended it, if the connection is closed for it already.
+        self.end_if_over(&cancel);
         let waker = Waker::from(Arc::new(OnHangUp(cancel.clone())));
         let live = Live {
             cancel: cancel.clone(),
@@ -135,15 +138,32 @@ impl Scope {
         };
         *self.live() = Some(live);
         self.is_live.store(true, Ordering::SeqCst);
-        // Else `close` finds it.
-        if self.closed.load(Ordering::SeqCst) {
-            cancel.cancel_cause(RequestEnd::ServerClosed);
-        }
+        // Else `close` finds it, or `end`.
+        self.end_if_over(&cancel);
         context
     }
 
-    /// The handler has returned: the request's context ends, if it has one.
+    fn end_if_over(&self, cancel: &Cancel) {
+        if self.closed.load(Ordering::SeqCst) {
+            cancel.cancel_cause(RequestEnd::ServerClosed);
+        } else if self.rests.load(Ordering::SeqCst) {
+            cancel.cancel_cause(RequestEnd::HandlerReturned);
+        }
+    }
+
+    /// A request begins.
+    pub fn begin(&self) {
+        self.rests.store(false, Ordering::Relaxed);
+    }
+
+    /// The handler has returned: the request's context ends, if it has one, and
+    /// if it is still to be asked for by who took the request away.
     pub fn end(&self) {
+        self.rests.store(true, Ordering::SeqCst);
+        self.drop_live();
+    }
+
+    fn drop_live(&self) {
         if self.is_live.load(Ordering::SeqCst) {
             self.is_live.store(false, Ordering::SeqCst);
             let live = self.live().take();

@@ -33,6 +33,7 @@
 //! `conn`: one connection, request after request. `request` and `response`:
 //! the two halves of an exchange. `mux`: patterns and routing. `server`:
 //! accepting and shutting down. `file`: files of a directory. `tls`: HTTPS.
+//! `websocket`: what a connection may become. `tower`: services as handlers.
 //! `httptest`: for the tests of who uses all this. Nothing here knows of the
 //! stack below the runtime; `conn` knows of a byte stream only through a small
 //! trait, so it is tested in memory.
@@ -43,14 +44,19 @@
 
 mod admission;
 mod bytes;
+#[cfg(feature = "compression")]
+pub mod compress;
 mod conn;
 mod context;
+pub mod debug;
 pub mod file;
 mod handler;
 mod hijack;
 mod hooks;
 pub mod httptest;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mux;
 mod net;
 mod panic;
@@ -60,8 +66,10 @@ mod response;
 mod server;
 mod service;
 mod spans;
+pub mod sse;
 mod stats;
 mod targets;
+mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tower")]
@@ -86,4 +94,5 @@ pub use response::{
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
+pub use timeout::TimeoutHandler;
 pub use wirepath_runtime as runtime;

@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::task::Waker;
 
-use wirepath_runtime::net::{HangUpWatch, Network, TcpStream};
+use wirepath_runtime::net::{Network, TcpStream};
 use wirepath_runtime::{Nanos, Wait};
 
-use crate::conn::{Conn, Pages};
+use crate::conn::{Conn, Pages, Watch};
 
 /// A stream and its addresses, which are asked for once.
 pub(crate) struct NetConn {
@@ -92,9 +92,9 @@ impl Conn for NetConn {
         self.stream.flow()
     }
 
-    fn watch_hangup(&self, waker: &Waker) -> Option<HangUpWatch> {
+    fn watch_hangup(&self, waker: &Waker) -> Option<Watch> {
         // There is one watch at a time: that of the request.
-        self.stream.watch_hangup(waker).ok()
+        Some(Box::new(self.stream.watch_hangup(waker).ok()?))
     }
 }
 

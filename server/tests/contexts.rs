@@ -197,6 +197,42 @@ fn a_replaced_context_is_what_others_see() {
     });
 }
 
+#[test]
+fn who_takes_a_request_away_is_told_when_the_handler_has_returned() {
+    let (told, ends) = channel(1);
+    let handler = move |w: &mut ResponseWriter, r: &mut Request| {
+        let taken = std::mem::take(r);
+        let told = told.clone();
+        w.write_all(b"ok").unwrap();
+        go(move || {
+            sleep(Duration::from_secs(1));
+            told.send(cause(taken.context())).unwrap();
+        });
+    };
+    simulate(1, Server::builder(handler), move |peer, _| {
+        let client = peer.connect();
+        client.send(GET.as_bytes());
+        client.wait(Duration::from_secs(2));
+        assert_eq!(ends.recv().unwrap(), Some(RequestEnd::HandlerReturned));
+    });
+}
+
+#[test]
+fn a_client_in_memory_is_missed_too() {
+    let run = wirepath_runtime::simulate(1, || {
+        let (mux, ends) = waits();
+        let server = wirepath::httptest::TestServer::start(mux);
+        let mut client = server.connect();
+        client.write_all(GET.as_bytes()).unwrap();
+        sleep(Duration::from_secs(2));
+        let gone = now();
+        drop(client);
+        let want = (Some(RequestEnd::ClientGone), gone);
+        assert_eq!(ends.recv().unwrap(), want);
+    });
+    run.unwrap();
+}
+
 /// The same over sockets of the kernel, in real time.
 #[test]
 fn the_kernel_s_fin_and_reset_end_the_context_too() {

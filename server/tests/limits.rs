@@ -8,7 +8,8 @@ use std::time::Duration;
 use sim::{Client, Peer, STEP, simulate};
 use wirepath::{MinRate, Request, ResponseWriter, Server, ServerBuilder, TooSlow};
 use wirepath_runtime::chan::{Receiver, channel};
-use wirepath_runtime::{now, sleep};
+use wirepath_runtime::net::{Network, TcpListener, TcpStream};
+use wirepath_runtime::{Runtime, go, now, sleep};
 use wirepath_stack::Errno;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -297,4 +298,44 @@ fn there_are_no_more_connections_than_allowed() {
             assert_eq!((refused, stat(server, counter)), (1, 2));
         });
     }
+}
+
+/// Over sockets of the kernel, in real time: a client that takes nothing, and
+/// one that takes all.
+#[test]
+fn the_kernel_s_clients_are_held_to_the_rate_too() {
+    let runtime = Runtime::builder().max_procs(2).build().unwrap();
+    let run = runtime.run(|| {
+        let handler = |w: &mut ResponseWriter, _: &mut Request| {
+            let piece = [b'x'; 1 << 16];
+            // The client that takes nothing ends it.
+            (0..1_000).all(|_| w.write_all(&piece).is_ok());
+        };
+        let builder = Server::builder(handler).min_response_rate(rate(1_000, SEC / 2));
+        let server = builder.build();
+        let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind_on(Network::Kernel, loopback).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = server.clone();
+        let accepting = go(move || serving.serve(listener).unwrap());
+        let ask = || {
+            let mut stream = TcpStream::connect_on(Network::Kernel, addr).unwrap();
+            let last = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+            stream.write_all(last.as_bytes()).unwrap();
+            stream
+        };
+        let idle = ask();
+        while stat(&server, "connections_open") > 0 || stat(&server, "requests") == 0 {
+            sleep(SEC / 100);
+        }
+        assert_eq!(stat(&server, "responses_too_slow"), 1);
+        drop(idle);
+        let mut got = Vec::new();
+        ask().read_to_end(&mut got).unwrap();
+        assert!(got.len() > 1_000 << 16, "{}", got.len());
+        assert_eq!(stat(&server, "responses_too_slow"), 1);
+        server.close();
+        accepting.join().unwrap();
+    });
+    run.unwrap();
 }

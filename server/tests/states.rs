@@ -121,7 +121,7 @@ fn a_shutdown_says_what_was_still_open() {
         assert!((999..=1_000).contains(&began.since(open.since).as_millis()));
         assert!(
             open.to_string()
-                .ends_with(" active for 5 s in GET /slow/20?x=1"),
+                .ends_with(" active for 6 s in GET /slow/20?x=1"),
             "{open}"
         );
         // The request is answered all the same, and is the last.

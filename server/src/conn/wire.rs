@@ -1,5 +1,6 @@
 //! A connection's byte stream, as the HTTP code sees it.
 
+use std::any::Any;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -8,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
 use wirepath_runtime::Nanos;
-use wirepath_runtime::net::HangUpWatch;
 
 use super::pace::{self, Pace};
 use crate::context::Scope;
@@ -25,6 +25,9 @@ pub(crate) struct Pages<'f> {
     /// They are in memory: nothing waits for a disk.
     pub is_cached: bool,
 }
+
+/// Keeps a watch for a client's hanging up; dropping it ends it.
+pub(crate) type Watch = Box<dyn Any + Send + Sync>;
 
 /// What HTTP needs of a connection. Reads and writes block the goroutine;
 /// a deadline that passed makes them fail with `TimedOut`.
@@ -68,7 +71,7 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn flow(&self) -> u64;
     /// Has `waker` woken once when the client hangs up, or has. `None` if
     /// nobody can tell of that.
-    fn watch_hangup(&self, _waker: &Waker) -> Option<HangUpWatch> {
+    fn watch_hangup(&self, _waker: &Waker) -> Option<Watch> {
         None
     }
     /// What the two sides agreed on, once they have.
@@ -134,6 +137,7 @@ impl Wire {
     pub fn begin(&self) {
         self.reading.begin();
         self.writing.begin();
+        self.scope.begin();
     }
 
     /// Bounds reads from now on, besides the least rate.

@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::task::Waker;
 
 use wirepath_runtime::sync::{Cond, Mutex, MutexGuard};
 use wirepath_runtime::{Nanos, now};
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Watch};
 
 /// What one direction holds, in bytes: about a socket's buffer.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -29,6 +30,8 @@ struct Flow {
     reset: bool,
     read_until: Option<Nanos>,
     write_until: Option<Nanos>,
+    /// Who is told when it ends.
+    watcher: Option<Waker>,
 }
 
 /// A direction and who waits for it.
@@ -46,8 +49,15 @@ impl Direction {
     }
 
     fn change(&self, change: impl FnOnce(&mut Flow)) {
-        change(&mut self.flow.lock());
+        let mut flow = self.flow.lock();
+        change(&mut flow);
+        let is_over = flow.ended || flow.reset;
+        let watcher = flow.watcher.take_if(|_| is_over);
+        drop(flow);
         self.changed.broadcast();
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
     }
 
     /// Tries until `call` does not say `WouldBlock`, or the time is up that
@@ -216,6 +226,23 @@ impl Conn for PipeEnd {
 
     fn flow(&self) -> u64 {
         0
+    }
+
+    fn watch_hangup(&self, waker: &Waker) -> Option<Watch> {
+        let watch = PipeWatch(self.incoming.clone());
+        // Told at once if it has ended.
+        self.incoming
+            .change(|flow| flow.watcher = Some(waker.clone()));
+        Some(Box::new(watch))
+    }
+}
+
+/// A watch for the other end's end.
+struct PipeWatch(Arc<Direction>);
+
+impl Drop for PipeWatch {
+    fn drop(&mut self) {
+        self.0.change(|flow| flow.watcher = None);
     }
 }
 

@@ -81,6 +81,15 @@ impl Body {
         ahead
     }
 
+    /// Swaps what belongs to the connection with `other`, unless reads may still
+    /// give something: neither has any left then.
+    pub(crate) fn swap_ended(&mut self, other: &mut Body) {
+        if !self.remains() && !other.remains() {
+            std::mem::swap(&mut self.wire, &mut other.wire);
+            std::mem::swap(&mut self.input, &mut other.input);
+        }
+    }
+
     /// Whether reads may still give something.
     pub(crate) fn remains(&self) -> bool {
         !matches!(self.decoder, Decoder::Done)

@@ -80,6 +80,33 @@ impl Request {
         }
     }
 
+    /// Takes the request out, for another goroutine. If nothing of its body is
+    /// left, the connection stays here, and can carry another request whatever
+    /// becomes of this one.
+    pub(crate) fn lend(&mut self) -> Request {
+        let mut lent = std::mem::take(self);
+        self.remote_addr = lent.remote_addr;
+        self.local_addr = lent.local_addr;
+        self.matched = lent.matched.as_ref().map(|matched| Matched {
+            pattern: matched.pattern.clone(),
+            spans: Spans::new(),
+        });
+        #[cfg(feature = "tls")]
+        if let Some(tls) = lent.tls().cloned() {
+            lent.extensions.insert(tls);
+        }
+        lent.body.swap_ended(&mut self.body);
+        lent
+    }
+
+    /// Puts back a request that was lent.
+    pub(crate) fn put_back(&mut self, mut lent: Request) {
+        if lent.body.wire().is_none() {
+            lent.body.swap_ended(&mut self.body);
+        }
+        *self = lent;
+    }
+
     pub(crate) fn attach(&mut self, wire: &Arc<Wire>) {
         self.remote_addr = wire.conn.peer_addr();
         self.local_addr = wire.conn.local_addr();
@@ -232,7 +259,8 @@ impl Request {
     /// plain HTTP.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<&crate::tls::TlsInfo> {
-        self.body.wire()?.conn.tls()
+        let own = self.body.wire().and_then(|wire| wire.conn.tls());
+        own.or_else(|| self.extensions.get())
     }
 
     /// What handlers keep for each other with this request, by type.

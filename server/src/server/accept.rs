@@ -146,3 +146,80 @@ fn may_pass(e: &io::Error) -> bool {
             | K::ResourceBusy
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use wirepath_runtime::{Nanos, simulate};
+
+    /// A listener whose accepts fail, with these errors and at these times.
+    struct Failing {
+        errors: Mutex<VecDeque<io::Error>>,
+        tried: Mutex<Vec<Nanos>>,
+    }
+
+    impl Listen for Failing {
+        fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            self.tried.lock().unwrap().push(now());
+            Err(self.errors.lock().unwrap().pop_front().unwrap())
+        }
+
+        fn acceptable(&self) -> Wait {
+            unreachable!("no error is WouldBlock")
+        }
+    }
+
+    /// Accepts until that ends: the milliseconds between attempts, what ended
+    /// it, and how many failures were counted.
+    fn accept(errors: Vec<io::Error>, server: &Server) -> (Vec<u128>, Option<io::ErrorKind>, u64) {
+        let listener = Arc::new(Failing {
+            errors: Mutex::new(errors.into()),
+            tried: Mutex::default(),
+        });
+        let failure = Arc::new(Mutex::new(None));
+        let accepting = Accepting {
+            server: server.clone(),
+            listener: listener.clone(),
+            base: Context::background(),
+            wrap: Box::new(|_, _| None),
+            pause: FIRST_PAUSE,
+            failure: failure.clone(),
+        };
+        steps(accepting, Accepting::step).join().unwrap();
+        let tried = listener.tried.lock().unwrap();
+        let gaps = tried.windows(2).map(|t| t[1].since(t[0]).as_millis());
+        let kind = failure.lock().unwrap().as_ref().map(io::Error::kind);
+        let failures = server.service.stats.accept_failures.get();
+        (gaps.collect(), kind, failures)
+    }
+
+    fn too_many_files() -> io::Error {
+        io::ErrorKind::QuotaExceeded.into()
+    }
+
+    #[test]
+    fn a_listener_that_fails_is_tried_less_and_less_often() {
+        let run = simulate(1, || {
+            let server = Server::new(crate::not_found);
+            let mut errors: Vec<_> = (0..10).map(|_| too_many_files()).collect();
+            errors.push(io::ErrorKind::InvalidInput.into());
+            let (gaps, end, failures) = accept(errors, &server);
+            assert_eq!(gaps, [5, 10, 20, 40, 80, 160, 320, 640, 1_000, 1_000]);
+            assert_eq!(end, Some(io::ErrorKind::InvalidInput));
+            assert_eq!(failures, 11);
+        });
+        run.unwrap();
+    }
+
+    #[test]
+    fn a_failure_of_a_server_that_stops_is_its_end() {
+        let run = simulate(1, || {
+            let server = Server::new(crate::not_found);
+            server.close();
+            let closed = io::ErrorKind::ConnectionAborted.into();
+            assert_eq!(accept(vec![closed], &server), (vec![], None, 0));
+        });
+        run.unwrap();
+    }
+}

@@ -2,8 +2,11 @@
 //!
 //! [`Server::serve`] accepts on a goroutine of steps, so that a handler which
 //! keeps a thread does not keep new connections waiting, and gives each
-//! connection another. [`Server::shutdown`], on another, closes
-//! the listeners and what is idle, and waits for the rest.
+//! connection another. [`Server::shutdown`], on another, closes the listeners
+//! and what is idle, and waits for the rest.
+//!
+//! `accept`: the accepting goroutine. `builder`: the options. `shutdown`: the
+//! two ways to end.
 
 mod accept;
 mod builder;
@@ -46,6 +49,16 @@ pub enum ServeError {
 }
 
 /// An HTTP server. Clones are the same server.
+///
+/// # Log
+///
+/// What goes wrong is told to `tracing`, where Go has `ErrorLog`, with a target
+/// to filter by: `wirepath::accept` (a listener fails, WARN), `wirepath::handler`
+/// (a handler panicked, ERROR, with its stack), `wirepath::limit` (a client met a
+/// limit: INFO when a body or a response was too slow, else DEBUG), and
+/// `wirepath::request` (a request was refused, DEBUG, with its reason). All that
+/// a client can bring about in numbers is DEBUG, and has a counter in
+/// [`Server::stats`].
 #[derive(Clone)]
 pub struct Server {
     service: Arc<Service>,

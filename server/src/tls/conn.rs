@@ -19,10 +19,9 @@ use std::task::Waker;
 
 use rustls::{ServerConfig, ServerConnection};
 use wirepath_runtime::Nanos;
-use wirepath_runtime::net::HangUpWatch;
 
 use super::TlsInfo;
-use crate::conn::Conn;
+use crate::conn::{Conn, Watch};
 
 /// Plaintext that is made ciphertext at once, in bytes: four records, of which
 /// the writer waits for the last to be taken by the connection.
@@ -308,7 +307,7 @@ impl<T: Transport> Conn for TlsConn<T> {
         self.below.flow()
     }
 
-    fn watch_hangup(&self, waker: &Waker) -> Option<HangUpWatch> {
+    fn watch_hangup(&self, waker: &Waker) -> Option<Watch> {
         self.below.watch_hangup(waker)
     }
 

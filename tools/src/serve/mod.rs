@@ -38,6 +38,9 @@ use xdp::Card;
 /// How long requests in flight may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// How many connections that were cut off are named.
+const MOST_NAMED: usize = 10;
+
 /// How long peers may take after that for what was written to them, and how often
 /// to look.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -282,6 +285,9 @@ fn serve_until_stopped(
             "ended {} connections in the middle of a request",
             outcome.open.len()
         );
+        for open in outcome.open.iter().take(MOST_NAMED) {
+            eprintln!("  {open}");
+        }
         server.close();
     }
     Ok(())
