@@ -4,7 +4,8 @@
 //! goes through `blocking`, which costs a hand-over of the P. Over a kernel
 //! socket the pages of a file go out by sendfile(2), which has no flag against
 //! waiting: each stretch is looked at first, by reading its first and last
-//! byte, and one that is not in memory is read instead.
+//! byte. One that is not in memory is read instead; of a file system that
+//! cannot tell, such as overlayfs, it is sent in `blocking`.
 //!
 //! Buffers are pooled: a client that takes its time holds one, and nobody
 //! another.
