@@ -106,8 +106,11 @@ fn address(url: &str) -> &str {
     url.strip_prefix("https://").unwrap()
 }
 
+/// How long what ought to happen at once is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn wait_until(condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain");
         std::thread::sleep(Duration::from_millis(2));
@@ -306,11 +309,14 @@ fn a_cut_connection_is_not_taken_for_a_whole_body() {
     let mut cut = authority.session(&url, "a.example");
     cut.write_all(half).unwrap();
     cut.sock.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(receive.recv().unwrap(), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(
+        receive.recv_timeout(PATIENCE).unwrap(),
+        Err(ErrorKind::UnexpectedEof)
+    );
     let mut whole = authority.session(&url, "a.example");
     whole.write_all(half).unwrap();
     whole.write_all(b"0\r\n\r\n").unwrap();
-    assert_eq!(receive.recv().unwrap(), Ok(5));
+    assert_eq!(receive.recv_timeout(PATIENCE).unwrap(), Ok(5));
     // And the server says farewell itself, when it ends a connection.
     whole.write_all(b"nonsense\r\n\r\n").unwrap();
     whole
@@ -453,4 +459,79 @@ fn what_is_no_certificate_is_refused_with_words() {
     let missing = Certificates::from_files(&certificate, "/nowhere/key.pem").unwrap_err();
     assert_eq!(missing.to_string(), "cannot read /nowhere/key.pem");
     assert!(PrivateKeyDer::from_pem_slice(&key_pem).is_ok());
+}
+
+/// What each side sends while the other does.
+const DUPLEX_BYTES: usize = 4 << 20;
+
+/// Takes the connection over, and reads on one goroutine while it writes on
+/// another.
+fn duplex(w: &mut ResponseWriter, r: &mut Request) {
+    let hijacked = w.hijack(r).unwrap();
+    let conn = Arc::new(hijacked.conn);
+    let writer = conn.clone();
+    let writing = wirepath::runtime::go(move || {
+        for _ in 0..DUPLEX_BYTES >> 12 {
+            (&*writer).write_all(&[b'x'; 1 << 12]).unwrap();
+        }
+    });
+    let mut got = hijacked.buffered.len();
+    let mut buf = [0; 1 << 12];
+    while got < DUPLEX_BYTES {
+        got += (&*conn).read(&mut buf).unwrap();
+    }
+    writing.join().unwrap();
+    (&*conn).write_all(b"both").unwrap();
+}
+
+#[test]
+fn both_directions_go_on_at_once() {
+    let authority = Authority::new();
+    let tls = TlsConfig::new(authority.certificates("a", &["a.example"])).unwrap();
+    let server = TestServer::start(duplex);
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-connect",
+            address(&server.tls_url(&tls)),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is installed");
+    let mut stdin = client.stdin.take().unwrap();
+    let feeding = std::thread::spawn(move || {
+        stdin
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        stdin.write_all(&vec![b'y'; DUPLEX_BYTES]).unwrap();
+        stdin
+    });
+    let out = client.wait_with_output().unwrap().stdout;
+    feeding.join().unwrap();
+    assert_eq!(out.len(), DUPLEX_BYTES + 4);
+    assert!(out.ends_with(b"xboth"));
+}
+
+#[cfg(feature = "websocket")]
+#[test]
+fn websockets_go_over_tls() {
+    use wirepath::websocket::{Message, Options, tungstenite, upgrade};
+    let authority = Authority::new();
+    let tls = TlsConfig::new(authority.certificates("a", &["a.example"])).unwrap();
+    let server = TestServer::start(|w: &mut ResponseWriter, r: &mut Request| {
+        let mut socket = upgrade(w, r, &Options::default()).unwrap();
+        while let Some(message) = socket.recv().unwrap() {
+            socket.send(message).unwrap();
+        }
+    });
+    let session = authority.session(&server.tls_url(&tls), "a.example");
+    let (mut socket, _) = tungstenite::client("wss://a.example/", session).unwrap();
+    for len in [1, 100, 100_000] {
+        let message = Message::from("z".repeat(len));
+        socket.send(message.clone()).unwrap();
+        assert_eq!(socket.read().unwrap(), message);
+    }
 }

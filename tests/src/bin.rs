@@ -42,31 +42,44 @@ pub fn wirepath() -> &'static Path {
     bin.as_ref().unwrap_or_else(|err| panic!("{err}"))
 }
 
+/// An example of the server crate, by its name, as up to date as
+/// [`wirepath`]'s command is.
+///
+/// # Panics
+/// If they do not build.
+#[track_caller]
+pub fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let args = ["-p", "wirepath", "--examples", "--features=full"];
+    let built = BUILT.get_or_init(|| cargo_build(&args));
+    built.as_ref().unwrap_or_else(|err| panic!("{err}"));
+    profile_dir().join("examples").join(name)
+}
+
 fn build() -> Result<PathBuf, String> {
+    let xdp = cfg!(feature = "xdp").then_some("--features=xdp");
+    let args: Vec<&str> = ["-p", "wirepath-tools"].into_iter().chain(xdp).collect();
+    cargo_build(&args)?;
+    Ok(profile_dir().join("wirepath"))
+}
+
+/// Builds with the profile that the tests were built with.
+fn cargo_build(args: &[&str]) -> Result<(), String> {
     let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
-    let args = [
-        "build",
-        "--quiet",
-        "-p",
-        "wirepath-tools",
-        "--profile",
-        profile,
-    ];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
+        .args(["build", "--quiet", "--profile", profile])
         .args(args)
-        .args(cfg!(feature = "xdp").then_some("--features=xdp"))
         .arg("--target-dir")
         .arg(target_dir())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .map_err(|err| format!("cargo: {err}"))?;
-    if status.success() {
-        Ok(profile_dir().join("wirepath"))
-    } else {
-        Err(format!("cargo {}: {status}", args.join(" ")))
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo build {}: {status}", args.join(" "))),
     }
 }

@@ -18,6 +18,7 @@ pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod nobody;
+pub mod oracle;
 pub mod pattern;
 pub mod process;
 pub mod server;

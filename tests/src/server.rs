@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
@@ -20,6 +21,8 @@ pub const CAPTURE: &str = "server.pcapng";
 #[must_use = "`start` starts it"]
 pub struct Serve<'lab> {
     lab: &'lab Lab,
+    /// Instead of `wirepath serve`.
+    program: Option<PathBuf>,
     capture: bool,
     addrs: Vec<String>,
     args: Vec<String>,
@@ -32,6 +35,7 @@ impl<'lab> Serve<'lab> {
     pub fn new(lab: &'lab Lab) -> Serve<'lab> {
         Serve {
             lab,
+            program: None,
             capture: true,
             addrs: ["--addr", "10.0.0.2/24", "--addr", "fd00::2/64"]
                 .map(ToOwned::to_owned)
@@ -48,6 +52,12 @@ impl<'lab> Serve<'lab> {
         self.addrs = ["--share-host", "--ports", "8080"]
             .map(ToOwned::to_owned)
             .into();
+        self
+    }
+
+    /// Runs another program than `wirepath serve`, which takes its options.
+    pub fn program(mut self, program: &str) -> Self {
+        self.program = Some(program.into());
         self
     }
 
@@ -102,8 +112,13 @@ impl<'lab> Serve<'lab> {
     }
 
     fn command(&self) -> Command {
-        let mut command = command(self.lab);
-        command.arg("serve");
+        let mut command = match &self.program {
+            Some(program) => run_in(self.lab, program),
+            None => command(self.lab),
+        };
+        if self.program.is_none() {
+            command.arg("serve");
+        }
         command.args(self.lab.device().serve_args(SERVER_END));
         command.args(&self.addrs).args(["--listen", ":8080"]);
         if self.capture {
@@ -129,9 +144,13 @@ fn find(value: &Value, name: &str) -> Option<u64> {
 /// The `wirepath` command where the lab has its server, that dies with the
 /// test.
 pub fn command(lab: &lab::Lab) -> Command {
+    run_in(lab, bin::wirepath())
+}
+
+fn run_in(lab: &lab::Lab, program: &Path) -> Command {
     let mut command = lab.server_net().command("setpriv");
     command.args(["--pdeathsig", "KILL"]);
-    command.arg(bin::wirepath()).current_dir(lab.dir());
+    command.arg(program).current_dir(lab.dir());
     command
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use wirepath::debug::Pages;
 use wirepath::http::StatusCode;
 use wirepath::runtime;
 use wirepath::runtime::net::Network;
@@ -43,17 +44,18 @@ pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'stati
     mux
 }
 
-/// `/debug/wirepath` and `/debug/goroutines` alone, for a server of files.
+/// The pages below `/debug/` alone, for a server of files. Near addresses see
+/// them, others get 403.
 pub fn add_counters(mux: &mut ServeMux, counters: impl Fn() -> Value + Send + Sync + 'static) {
-    mux.handle_func(
-        "GET /debug/wirepath",
-        move |w: &mut ResponseWriter, _: &mut Request| {
-            w.header("Content-Type", "application/json");
-            let text = format!("{:#}\n", counters());
-            answer(w, text.as_bytes());
-        },
-    );
-    mux.handle_func("GET /debug/goroutines", goroutines);
+    let pages = Pages::new();
+    pages.register(mux);
+    let counted = move |w: &mut ResponseWriter, _: &mut Request| {
+        w.header("Content-Type", "application/json");
+        let text = format!("{:#}\n", counters());
+        answer(w, text.as_bytes());
+    };
+    mux.handle("GET /debug/wirepath", pages.guard(counted));
+    mux.handle("GET /debug/goroutines", pages.guard(goroutines));
 }
 
 /// All goroutines of the server, as Go's `/debug/pprof/goroutine?debug=2`.

@@ -214,6 +214,7 @@ impl Connection {
                 return self.wait();
             }
             match input.try_fill(&self.wire) {
+                Ok(0) if !input.is_empty() => return NextHead::Refused(HeadError::Cut),
                 Ok(0) => return NextHead::End,
                 Ok(_) if self.wake() => {}
                 Ok(_) => return NextHead::End,
@@ -498,19 +499,18 @@ impl Connection {
         self.service.stats.count_response(status);
         let mut line = Vec::new();
         push_status(&mut line, true, status);
-        let mut body = line["HTTP/1.1 ".len()..line.len() - 2].to_vec();
-        match e {
-            HeadError::TransferEncoding => body = b"Unsupported transfer encoding".to_vec(),
-            _ => body.extend(
-                e.public_text()
-                    .into_iter()
-                    .flat_map(|t| [": ", t].concat().into_bytes()),
-            ),
+        if let Some(text) = e.public_text() {
+            line.truncate(line.len() - 2);
+            line.extend_from_slice(format!(": {text}\r\n").as_bytes());
         }
+        let body = match e {
+            HeadError::TransferEncoding => b"Unsupported transfer encoding".as_slice(),
+            _ => &line["HTTP/1.1 ".len()..line.len() - 2],
+        };
         let reply = [
             &line,
             b"Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n".as_slice(),
-            &body,
+            body,
         ]
         .concat();
         // The refusal of a head that never ends must not wait for its sender.

@@ -124,7 +124,7 @@ impl Chunked {
         let len = line_len(input, wire, 0, MAX_LINE_BYTES)?;
         let size = parse_size(&input.buffered()[..len - 2])?;
         input.consume(len);
-        let allowed = FREE_OVERHEAD_BYTES + size.saturating_mul(2);
+        let allowed = size.saturating_mul(2).saturating_add(FREE_OVERHEAD_BYTES);
         self.excess = (self.excess + len as u64 + 2).saturating_sub(allowed);
         if self.excess > MAX_EXCESS_BYTES {
             return Err(ChunkError::TooMuchOverhead.into());

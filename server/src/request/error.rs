@@ -13,6 +13,9 @@ pub enum HeadError {
     /// The head has more fields than allowed.
     #[error("too many header fields")]
     TooManyFields,
+    /// The client ended its half of the connection before the head's end.
+    #[error("the head was cut short")]
+    Cut,
     /// The line is not `method SP target SP version`.
     #[error("malformed request line")]
     RequestLine,
@@ -69,6 +72,9 @@ pub enum HeadError {
     /// A `Transfer-Encoding` in an HTTP/1.0 request (RFC 9112 §6.1).
     #[error("Transfer-Encoding in an HTTP/1.0 request")]
     EncodingIn10,
+    /// `Trailer` names a field that no trailer may have (RFC 9110 §6.5.1).
+    #[error("Trailer names a field that frames the message")]
+    TrailerName,
 }
 
 impl HeadError {
@@ -89,6 +95,7 @@ impl HeadError {
         match self {
             HeadError::TooLarge => "head_too_large",
             HeadError::TooManyFields => "too_many_fields",
+            HeadError::Cut => "cut",
             HeadError::RequestLine => "request_line",
             HeadError::Method => "method",
             HeadError::MalformedVersion => "malformed_version",
@@ -107,6 +114,7 @@ impl HeadError {
             HeadError::LengthAndEncoding => "length_and_encoding",
             HeadError::TransferEncoding => "transfer_encoding",
             HeadError::EncodingIn10 => "encoding_in_10",
+            HeadError::TrailerName => "trailer_name",
         }
     }
 
@@ -117,6 +125,7 @@ impl HeadError {
             HeadError::UnsupportedVersion => Some("unsupported protocol version"),
             HeadError::MissingHost => Some("missing required Host header"),
             HeadError::Host => Some("malformed Host header"),
+            HeadError::SpaceBeforeColon => Some("invalid header name"),
             _ => None,
         }
     }

@@ -260,22 +260,25 @@ pub(crate) fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
+/// What `Trailer` cannot name: it would be too late.
+const FRAMING_FIELDS: [&str; 3] = ["transfer-encoding", "content-length", "trailer"];
+
 /// What the fields say that concerns the message itself.
 #[derive(Default)]
 struct Seen {
     host: Option<Range<usize>>,
-    length: Option<u64>,
+    length: Option<(u64, Range<usize>)>,
     encodings: usize,
     chunked: bool,
+    bad_trailer: bool,
 }
 
 fn interpret(fields: &Fields, head: &mut Head) -> Result<(), HeadError> {
     let mut seen = Seen::default();
     for (name, value) in fields.ranges() {
-        let text = &fields.raw()[value.clone()];
         match NAME_LENGTHS & 1 << name.len().min(31) {
             0 => {}
-            _ => interpret_field(&fields.raw()[name], text, value, head, &mut seen)?,
+            _ => interpret_field(fields.raw(), (name, value), head, &mut seen)?,
         }
     }
     head.framing = framing(head.version, &seen)?;
@@ -283,15 +286,15 @@ fn interpret(fields: &Fields, head: &mut Head) -> Result<(), HeadError> {
 }
 
 /// A bit for each length that a name has which [`interpret_field`] knows.
-const NAME_LENGTHS: u32 = 1 << 4 | 1 << 6 | 1 << 10 | 1 << 14 | 1 << 17;
+const NAME_LENGTHS: u32 = 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 17;
 
 fn interpret_field(
-    name: &[u8],
-    text: &[u8],
-    value: Range<usize>,
+    raw: &[u8],
+    (name, value): (Range<usize>, Range<usize>),
     head: &mut Head,
     seen: &mut Seen,
 ) -> Result<(), HeadError> {
+    let (name, text) = (&raw[name], &raw[value.clone()]);
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     if is("host") {
         if seen.host.replace(value).is_some() {
@@ -302,13 +305,16 @@ fn interpret_field(
         head.keep_alive |= has_token(text, "keep-alive");
     } else if is("content-length") {
         let length = content_length(text).ok_or(HeadError::ContentLength)?;
-        // Several that agree are one (RFC 9110 §8.6), as in Go.
-        if seen.length.replace(length).is_some_and(|l| l != length) {
+        // Several that agree to the letter are one (RFC 9110 §8.6), as in Go.
+        let before = seen.length.replace((length, value));
+        if before.is_some_and(|(_, at)| raw[at] != *text) {
             return Err(HeadError::ContentLength);
         }
     } else if is("transfer-encoding") {
         seen.encodings += 1;
         seen.chunked = text.eq_ignore_ascii_case(b"chunked");
+    } else if is("trailer") {
+        seen.bad_trailer |= FRAMING_FIELDS.iter().any(|name| has_token(text, name));
     } else if is("expect") {
         head.expect = match has_token(text, "100-continue") {
             true => Expect::Continue,
@@ -340,10 +346,12 @@ fn check_host(
 
 /// RFC 9112 §6.3, without what it lets a server tolerate.
 fn framing(version: Version, seen: &Seen) -> Result<Framing, HeadError> {
-    match (seen.encodings, seen.length) {
+    let length = seen.length.as_ref().map(|&(length, _)| length);
+    match (seen.encodings, length) {
         (0, None | Some(0)) => Ok(Framing::None),
         (0, Some(n)) => Ok(Framing::Length(n)),
         _ if !version.is_11() => Err(HeadError::EncodingIn10),
+        (1, None) if seen.chunked && seen.bad_trailer => Err(HeadError::TrailerName),
         (1, None) if seen.chunked => Ok(Framing::Chunked),
         (1, Some(_)) if seen.chunked => Err(HeadError::LengthAndEncoding),
         _ => Err(HeadError::TransferEncoding),

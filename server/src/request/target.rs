@@ -45,7 +45,7 @@ pub(super) fn parse(raw: &[u8], whole: Range<usize>, method: &Method) -> Result<
             true => (0..text.len(), text.len()),
             false => absolute(text).ok_or(HeadError::Target)?,
         };
-        if host.is_empty() || !is_host(&text[host.clone()]) {
+        if host.is_empty() || !is_authority(&text[host.clone()]) {
             return Err(HeadError::Target);
         }
         target.host = whole.start + host.start..whole.start + host.end;
@@ -81,6 +81,34 @@ fn absolute(text: &[u8]) -> Option<(Range<usize>, usize)> {
         .position(|b| b"/?".contains(b))
         .map_or(text.len(), |at| start + at);
     Some((start..end, end))
+}
+
+/// Whether a target's `host[:port]` is one: as Go's `net/url` has it, digits for a
+/// port, brackets around what has colons, and escapes only for what is not ASCII
+/// or the `%` of a zone.
+fn is_authority(text: &[u8]) -> bool {
+    let host_end = match text.strip_prefix(b"[") {
+        Some(inner) => memchr::memrchr(b']', inner).map(|at| at + 2),
+        None => Some(memchr::memchr(b':', text).unwrap_or(text.len())),
+    };
+    let Some((host, port)) = host_end.map(|end| text.split_at(end)) else {
+        return false;
+    };
+    let is_port = match port.strip_prefix(b":") {
+        Some(digits) => digits.iter().all(u8::is_ascii_digit),
+        None => port.is_empty(),
+    };
+    is_port && is_host(host) && has_host_escapes(host)
+}
+
+fn has_host_escapes(host: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', host).all(|at| match host.get(at + 1..at + 3) {
+        Some(b"25") => true,
+        Some([high, low]) => {
+            matches!(high, b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F') && low.is_ascii_hexdigit()
+        }
+        _ => false,
+    })
 }
 
 /// Whether every byte may stand in a `Host`: those of RFC 3986's host and

@@ -24,6 +24,7 @@ pub use filter::{BodyFilter, ResponseHead};
 pub use headers::HeaderError;
 pub(crate) use helpers::escape_html;
 pub use helpers::{error, not_found, redirect};
+pub(crate) use recorded::Ended;
 pub use recorded::Recorded;
 pub use sniff::detect_content_type;
 
@@ -59,6 +60,14 @@ pub enum WriteError {
     /// More than a recording writer keeps ([`ResponseWriter::recording`]).
     #[error("the recorded body is larger than its bound")]
     RecordFull,
+    /// The time of a [`TimeoutHandler`](crate::TimeoutHandler) was over. Go's
+    /// `ErrHandlerTimeout`.
+    #[error("the handler took longer than its TimeoutHandler allows")]
+    HandlerTimeout,
+    /// The context of a request under a [`TimeoutHandler`](crate::TimeoutHandler)
+    /// ended before its time was over.
+    #[error("the context of the request has ended")]
+    RequestEnded,
 }
 
 impl From<WriteError> for io::Error {
@@ -169,6 +178,12 @@ impl ResponseWriter {
         if let Some(record) = &mut self.record {
             record.bound(bytes);
         }
+    }
+
+    /// Where to say that what a recording writer is told is no longer wanted.
+    pub(crate) fn recording_ended(&self) -> Ended {
+        let record = self.record.as_ref();
+        record.map(|r| r.ended()).unwrap_or_default()
     }
 
     /// What a recording writer was told; nothing, of another.
@@ -478,7 +493,9 @@ impl ResponseWriter {
         let Some(mut filter) = self.filter.take() else {
             return;
         };
-        if !allows_body(status) || (self.asked.is_connect && status.is_success()) {
+        // 304 has the header fields that 200 would have (RFC 9110 §15.4.5).
+        let is_asked = allows_body(status) || status == StatusCode::NOT_MODIFIED;
+        if !is_asked || (self.asked.is_connect && status.is_success()) {
             return;
         }
         if let Some(kind) = self.sniffed(status, data) {
@@ -486,7 +503,7 @@ impl ResponseWriter {
             set.expect("a content type is a header value");
         }
         let is_head = self.asked.is_head;
-        self.is_filtered = filter.begin(&mut ResponseHead {
+        let takes_part = filter.begin(&mut ResponseHead {
             status,
             headers: &mut self.headers,
             is_head_request: is_head,
@@ -494,6 +511,7 @@ impl ResponseWriter {
             body: [&self.held, data],
             is_complete: is_final && !is_head,
         });
+        self.is_filtered = takes_part && allows_body(status);
         if self.is_filtered {
             self.headers.remove_known(Known::ContentLength);
             // There is nothing to transform for HEAD.
@@ -629,7 +647,9 @@ impl ResponseWriter {
         data: &[u8],
     ) {
         let is_11 = self.asked.is_11;
-        if self.close && status != StatusCode::SWITCHING_PROTOCOLS {
+        let asked_connection = self.headers.get_known(Known::Connection);
+        let says_close = asked_connection.is_some_and(|v| has_token(v, "close"));
+        if self.close && !says_close && status != StatusCode::SWITCHING_PROTOCOLS {
             self.headers.remove_known(Known::Connection);
         }
         let has_connection = self.headers.has(Known::Connection);
@@ -798,7 +818,7 @@ pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
     let version: &[u8] = if is_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
-    match status.canonical_reason() {
+    match reason(status) {
         Some(reason) => {
             out.push(b' ');
             out.extend_from_slice(reason.as_bytes());
@@ -809,6 +829,17 @@ pub(crate) fn push_status(out: &mut Vec<u8>, is_11: bool, status: StatusCode) {
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// What a status is called in Go, where that is not what `http` calls it.
+pub(crate) fn reason(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::NON_AUTHORITATIVE_INFORMATION => Some("Non-Authoritative Information"),
+        StatusCode::PAYLOAD_TOO_LARGE => Some("Request Entity Too Large"),
+        StatusCode::URI_TOO_LONG => Some("Request URI Too Long"),
+        StatusCode::RANGE_NOT_SATISFIABLE => Some("Requested Range Not Satisfiable"),
+        status => status.canonical_reason(),
+    }
 }
 
 impl std::fmt::Debug for ResponseWriter {

@@ -1,6 +1,7 @@
 //! What a handler answered, kept instead of sent.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 
@@ -20,7 +21,13 @@ pub struct Recorded {
     pub(super) body: Vec<u8>,
     pub(super) is_flushed: bool,
     max_body_bytes: usize,
+    /// The handler wrote more than is kept.
+    is_cut: bool,
+    ended: Ended,
 }
+
+/// Why what is recorded is no longer wanted, once it is not.
+pub(crate) type Ended = Arc<OnceLock<WriteError>>;
 
 impl Recorded {
     pub(super) fn new() -> Recorded {
@@ -31,7 +38,11 @@ impl Recorded {
     }
 
     pub(super) fn keep(&mut self, data: &[u8]) -> io::Result<()> {
+        if let Some(why) = self.ended.get() {
+            return Err((*why).into());
+        }
         if data.len() > self.max_body_bytes - self.body.len() {
+            self.is_cut = true;
             return Err(WriteError::RecordFull.into());
         }
         self.body.extend_from_slice(data);
@@ -40,6 +51,15 @@ impl Recorded {
 
     pub(super) fn bound(&mut self, bytes: usize) {
         self.max_body_bytes = bytes;
+    }
+
+    pub(super) fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Whether the handler wrote more of a body than is kept.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The status: 200 unless the handler wrote another.

@@ -8,9 +8,18 @@ use wirepath_runtime::now;
 use super::{TlsConfig, TlsConn};
 use crate::conn::Conn;
 use crate::net::NetConn;
-use crate::server::{ServeError, Server};
+use crate::server::{ServeError, Server, listen};
 
 impl Server {
+    /// Listens as [`Server::listen_and_serve`] does, and serves TLS there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::listen_and_serve`].
+    pub fn listen_and_serve_tls(&self, address: &str, tls: &TlsConfig) -> Result<(), ServeError> {
+        self.serve_tls(listen(address)?, tls)
+    }
+
     /// As [`Server::serve`], over TLS. A server may serve plain HTTP on other
     /// listeners meanwhile.
     ///

@@ -31,7 +31,9 @@
 //! # use wirepath::tower::ServiceHandler;
 //! # let app: Router = Router::new();
 //! ServiceHandler::new(app)
-//!     .on_request(|r, to| drop(to.extensions_mut().insert(ConnectInfo(r.remote_addr()))));
+//!     .on_request(|r, to| {
+//!         to.extensions_mut().insert(ConnectInfo(r.remote_addr()));
+//!     });
 //! ```
 //!
 //! # What needs a runtime of its own

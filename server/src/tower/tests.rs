@@ -350,6 +350,9 @@ fn a_body_may_be_read_elsewhere() {
     assert!(answer.text() == body);
 }
 
+/// How long what ought to happen at once is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Tells when it is dropped.
 struct Dropped(std::sync::mpsc::Sender<()>);
 
@@ -377,9 +380,10 @@ fn a_future_is_dropped_when_its_client_has_gone() {
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
-    begun.recv().unwrap();
+    begun.recv_timeout(PATIENCE).unwrap();
     drop(stream);
-    receive.recv().expect("dropped while the server goes on");
+    let dropped = receive.recv_timeout(PATIENCE);
+    dropped.expect("the future, while the server goes on");
     assert_eq!(
         server
             .server()

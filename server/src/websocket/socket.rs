@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use wirepath_runtime::{Nanos, now, sync};
 
@@ -20,6 +21,9 @@ use crate::hijack::{Hijacked, HijackedConn};
 
 /// How long [`WebSocket::close`] waits for the client's part.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most that a control frame has, in bytes (RFC 6455 §5.5).
+const MAX_CONTROL_BYTES: usize = 125;
 
 /// What both directions share.
 struct Shared {
@@ -252,6 +256,15 @@ impl Receiver {
     }
 }
 
+/// The bytes of a frame that must be short; 0 of others.
+fn control_len(message: &Message) -> usize {
+    match message {
+        Message::Ping(data) | Message::Pong(data) => data.len(),
+        Message::Close(Some(close)) => 2 + close.reason.len(),
+        _ => 0,
+    }
+}
+
 impl Sender {
     /// Sends a message. [`Message::Ping`] asks the client for a pong, which
     /// keeps a connection from looking idle to what is between.
@@ -260,9 +273,13 @@ impl Sender {
     ///
     /// [`Error::Io`] of the connection, with `TimedOut` after the write deadline,
     /// and then the connection is of no more use; [`Error::AlreadyClosed`] or
-    /// [`Error::Protocol`] after a farewell of either side.
+    /// [`Error::Protocol`] after a farewell of either side; [`Error::Protocol`]
+    /// for a ping, pong or farewell of more than 125 bytes.
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
+        if control_len(&message) > MAX_CONTROL_BYTES {
+            return Err(Error::Protocol(ProtocolError::ControlFrameTooBig));
+        }
         let ends = message.is_close();
         self.context.write(&mut self.side, message)?;
         self.context.flush(&mut self.side)?;

@@ -231,6 +231,8 @@ fn a_silent_client_is_left_at_the_deadline() {
             socket.set_read_deadline(Some(now() + Duration::from_secs(60)));
             let late = socket.recv().unwrap_err();
             assert!(matches!(late, Error::Io(e) if e.kind() == ErrorKind::TimedOut));
+            let long = socket.send(Message::Ping(vec![0; 126].into()));
+            assert!(matches!(long, Err(Error::Protocol(_))));
             // It says farewell, and waits five seconds in vain.
             socket.close(CloseCode::Away, "").unwrap_err();
         });

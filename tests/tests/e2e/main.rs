@@ -66,6 +66,7 @@ macro_rules! lab {
 }
 
 mod bad_frames;
+mod bad_http;
 mod bodies;
 mod capture;
 mod client;
@@ -74,10 +75,12 @@ mod curl;
 mod deadlines;
 mod demo;
 mod doctor;
+mod examples;
 mod files;
 mod keep_alive;
 mod kernel;
 mod lab;
+mod oracle;
 mod ping;
 mod routes;
 mod seeing;

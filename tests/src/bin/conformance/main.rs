@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use wirepath::Server;
+use wirepath::{MinRate, Server};
 use wirepath_tools::failure::Failure;
 use wirepath_tools::serve;
 
@@ -23,6 +23,8 @@ use muxsets::MuxSets;
 
 const NAME: &str = "wirepath-conformance";
 const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes a second of the slowest client, beyond its grace: a server's own.
+const LEAST_RATE: u32 = 240;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// net/http's default.
 const MAX_HEADER_BYTES: usize = 1 << 20;
@@ -40,6 +42,14 @@ struct Cli {
     /// chooses one with the header X-Mux-Set.
     #[arg(long, value_name = "FILE")]
     muxsets: Option<PathBuf>,
+    /// Connections at a time from one address; by default as many as a server
+    /// takes.
+    #[arg(long, value_name = "N")]
+    max_connections_per_address: Option<usize>,
+    /// How long a client may send a body, or take a response, more slowly than
+    /// 240 bytes a second; by default as long as a server lets it.
+    #[arg(long, value_name = "MS")]
+    grace: Option<u64>,
     /// Log more to stderr; twice for every detail.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -71,10 +81,20 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             None => MuxSets::default(),
         };
         let handler = sets.or_else(routes::mux(cli.catchall));
-        let server = Server::builder(handler)
+        let mut server = Server::builder(handler)
             .read_header_timeout(READ_HEADER_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)
             .max_header_bytes(MAX_HEADER_BYTES);
+        if let Some(most) = cli.max_connections_per_address {
+            server = server.max_connections_per_address(most);
+        }
+        if let Some(grace) = cli.grace.map(Duration::from_millis) {
+            let rate = Some(MinRate {
+                bytes_per_second: LEAST_RATE,
+                grace,
+            });
+            server = server.min_body_rate(rate).min_response_rate(rate);
+        }
         Ok(server.build())
     })
 }

@@ -1,0 +1,68 @@
+//! A page that shows the server's time, sent to it as events.
+//!
+//! ```console
+//! $ cargo run -p wirepath --example sse &
+//! $ curl -N http://127.0.0.1:8080/events
+//! id: 0
+//! data: 0 s since the page was opened
+//! ```
+//!
+//! Or open <http://127.0.0.1:8080/> in a browser. On other networks: see
+//! `common/mod.rs`.
+
+mod common;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use common::Failed;
+use wirepath::runtime::{now, sleep};
+use wirepath::{Request, ResponseWriter, ServeMux, Server};
+
+const PAGE: &str = r#"<!doctype html>
+<title>Server-Sent Events</title>
+<ul id="list"></ul>
+<script>
+  new EventSource("/events").onmessage = (event) => {
+    const item = document.createElement("li");
+    item.textContent = event.data;
+    document.getElementById("list").append(item);
+  };
+</script>
+"#;
+
+fn page(w: &mut ResponseWriter, _: &mut Request) {
+    // A client that has gone is no failure of ours.
+    let _ = w.write_all(PAGE.as_bytes());
+}
+
+/// An event each second, until the client has gone: then a write fails, and
+/// this goroutine ends.
+fn send_events(w: &mut ResponseWriter) -> io::Result<()> {
+    let start = now();
+    for id in 0.. {
+        let seconds = (now() - start).as_secs();
+        write!(
+            w,
+            "id: {id}\ndata: {seconds} s since the page was opened\n\n"
+        )?;
+        w.flush()?;
+        sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+fn events(w: &mut ResponseWriter, _: &mut Request) {
+    w.header("Content-Type", "text/event-stream");
+    w.header("Cache-Control", "no-store");
+    let _ = send_events(w);
+}
+
+fn main() -> Result<(), Failed> {
+    common::run(|place| {
+        let mut mux = ServeMux::new();
+        mux.handle_func("GET /{$}", page);
+        mux.handle_func("GET /events", events);
+        Ok(Server::new(mux).serve(place.listen("http")?)?)
+    })
+}

@@ -1,0 +1,3 @@
+module wirepath.dev/oracle
+
+go 1.22
