@@ -43,13 +43,17 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod auth;
 mod bytes;
 #[cfg(feature = "compression")]
 pub mod compress;
 mod conn;
 mod context;
+mod cookie;
+mod cross_origin;
 pub mod debug;
 pub mod file;
+mod form;
 mod handler;
 mod hijack;
 mod hooks;
@@ -74,13 +78,19 @@ mod timeout;
 pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod values;
 #[cfg(feature = "websocket")]
 pub mod websocket;
+mod wrap;
 
 pub use conn::{MinRate, TooSlow};
 pub use context::{LocalAddr, RequestEnd};
+pub use cookie::{Cookie, CookieError, MAX_COOKIES, SameSite};
+pub use cookie::{parse_cookie, parse_set_cookie, set_cookie};
+pub use cross_origin::{CrossOriginError, CrossOriginProtection, OriginError};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
+pub use form::{Form, FormError};
 pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
@@ -88,11 +98,13 @@ pub use http;
 pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;
-pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, Request};
+pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, MaxBytesError, Request};
 pub use response::{
     BodyFilter, HeaderError, Recorded, ResponseController, ResponseHead, ResponseWriter,
     WriteError, detect_content_type, error, not_found, redirect,
 };
 pub use server::{ServeError, Server, ServerBuilder, ShutdownOutcome};
 pub use timeout::TimeoutHandler;
+pub use values::{MAX_VALUES, QueryError, Values};
 pub use wirepath_runtime as runtime;
+pub use wrap::{allow_query_semicolons, max_bytes_handler, redirect_handler, strip_prefix};

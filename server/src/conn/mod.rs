@@ -33,7 +33,7 @@ use exchange::Exchange;
 pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
 pub use pace::{MinRate, TooSlow};
-pub(crate) use wire::{Conn, Watch, Wire};
+pub(crate) use wire::{Conn, Pages, Watch, Wire};
 
 use crate::hooks::ConnState;
 use crate::panic::{AbortHandler, Caught};

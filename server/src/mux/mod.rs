@@ -138,6 +138,15 @@ impl ServeMux {
         Ok(())
     }
 
+    /// The handler that would answer a request, and its pattern; `None` where the
+    /// mux itself would: with a redirect, 404 or 405.
+    pub fn handler(&self, r: &Request) -> Option<(&dyn Handler, &str)> {
+        match self.route(r, &mut Spans::new()) {
+            Route::Found(leaf) => Some((&*leaf.handler, &leaf.pattern.source)),
+            _ => None,
+        }
+    }
+
     /// Finds what answers, and in `spans` what the pattern's wildcards match.
     fn route(&self, r: &Request, spans: &mut Spans) -> Route<'_> {
         let method = r.method().as_str().as_bytes();

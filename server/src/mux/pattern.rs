@@ -136,6 +136,11 @@ impl Pattern {
     }
 
     /// The names of the wildcards, in order.
+    pub fn wildcards(&self) -> impl Iterator<Item = &str> {
+        let text = |name| str::from_utf8(name).expect("a name is an identifier");
+        self.names().map(text)
+    }
+
     fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.segments
             .iter()

@@ -29,6 +29,8 @@ enum Decoder {
 #[derive(Default)]
 pub struct Body {
     decoder: Decoder,
+    /// Bytes that may still be read, and the bound that this began with.
+    limit: Option<(u64, u64)>,
     pub(crate) trailers: Fields,
     pub(crate) input: Input,
     wire: Option<Arc<Wire>>,
@@ -61,6 +63,7 @@ impl Body {
 
     pub(crate) fn begin(&mut self, framing: Framing) {
         self.trailers.clear();
+        self.limit = None;
         self.decoder = match framing {
             Framing::None => Decoder::Done,
             Framing::Length(n) => Decoder::Length(n),
@@ -156,6 +159,60 @@ impl Body {
     }
 }
 
+/// A body is longer than a handler allowed ([`Body::limit`]). It is inside an
+/// [`io::Error`] of the kind `FileTooLarge`; [`MaxBytesError::is_in`] finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("request body too large: more than {limit} bytes")]
+pub struct MaxBytesError {
+    /// The bound, in bytes.
+    pub limit: u64,
+}
+
+impl MaxBytesError {
+    /// Whether this is what a read failed with.
+    pub fn is_in(e: &io::Error) -> bool {
+        e.kind() == io::ErrorKind::FileTooLarge
+    }
+}
+
+impl Body {
+    /// Bounds what can be read from now on, in bytes: reading on after that
+    /// fails with a [`MaxBytesError`], and the connection is closed after the
+    /// response. Of two bounds the lesser holds. Go's `MaxBytesReader`.
+    pub fn limit(&mut self, bytes: u64) {
+        match self.limit {
+            Some((left, _)) if left <= bytes => {}
+            _ => self.limit = Some((bytes, bytes)),
+        }
+    }
+
+    pub(crate) fn limit_unless_set(&mut self, bytes: u64) {
+        if self.limit.is_none() {
+            self.limit(bytes);
+        }
+    }
+
+    fn read_limited(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some((left, limit)) = self.limit else {
+            return self.read_decoded(into);
+        };
+        // One byte more than is allowed tells that there is one.
+        let room = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
+        let most = into.len().min(room);
+        let n = self.read_decoded(&mut into[..most])?;
+        match left.checked_sub(n as u64) {
+            Some(left) => {
+                self.limit = Some((left, limit));
+                Ok(n)
+            }
+            None => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                MaxBytesError { limit },
+            )),
+        }
+    }
+}
+
 impl Read for Body {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() || !self.remains() {
@@ -163,7 +220,7 @@ impl Read for Body {
         }
         let wire = self.wire.as_ref().expect("attached while served");
         wire.send_continue()?;
-        let read = self.read_decoded(into);
+        let read = self.read_limited(into);
         if let Err(e) = &read {
             self.decoder = Decoder::Failed(e.kind());
         }

@@ -14,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 use http::{Extensions, Method, Version};
 use wirepath_runtime::context::Context;
 
-pub use body::Body;
 pub(crate) use body::Drained;
+pub use body::{Body, MaxBytesError};
 pub use chunked::ChunkError;
 pub use error::HeadError;
 pub use fields::{Fields, HeaderMapError};
@@ -23,8 +23,10 @@ pub(crate) use head::{Expect, Framing, HeadScanner, Scan, has_token, is_value_by
 
 use crate::bytes::ByteSet;
 use crate::conn::Wire;
+use crate::form::Form;
 use crate::mux::{Pattern, Spans};
 use crate::path;
+use crate::values::Values;
 use head::Head;
 
 /// What a token is made of (RFC 9110 §5.6.2).
@@ -34,6 +36,13 @@ pub(crate) const TOKEN: &ByteSet = &ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~"
 pub(crate) struct Matched {
     pub pattern: Arc<Pattern>,
     pub spans: Spans,
+}
+
+/// A path, encoded, and a query in place of those of the target.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rewritten {
+    path: Option<Vec<u8>>,
+    query: Option<String>,
 }
 
 /// A request, as a handler sees it.
@@ -49,6 +58,12 @@ pub struct Request {
     remote_addr: SocketAddr,
     local_addr: SocketAddr,
     extensions: Extensions,
+    /// What stands for the path and the query that came.
+    rewritten: Rewritten,
+    /// Path values that are kept apart from the match: those that were set, and
+    /// those of a match before the path was rewritten.
+    values: Vec<(Box<str>, Vec<u8>)>,
+    pub(crate) form: Option<Box<Form>>,
     pub(crate) context: OnceLock<Context>,
 }
 
@@ -76,6 +91,9 @@ impl Request {
             remote_addr: nowhere,
             local_addr: nowhere,
             extensions: Extensions::new(),
+            rewritten: Rewritten::default(),
+            values: Vec::new(),
+            form: None,
             context: OnceLock::new(),
         }
     }
@@ -127,6 +145,9 @@ impl Request {
     ) -> Result<(), HeadError> {
         self.release_match();
         self.extensions.clear();
+        self.rewritten = Rewritten::default();
+        self.values.clear();
+        self.form = None;
         self.context.take();
         let end = head.end;
         self.headers.set_raw(&self.body.input.buffered()[head]);
@@ -163,12 +184,16 @@ impl Request {
 
     /// The path, decoded.
     pub fn path_bytes(&self) -> Cow<'_, [u8]> {
-        path::unescape_or_raw(&self.headers.raw()[self.head.target.path.clone()])
+        match &self.rewritten.path {
+            Some(path) => path::unescape_or_raw(path),
+            None => path::unescape_or_raw(&self.headers.raw()[self.head.target.path.clone()]),
+        }
     }
 
     /// The path, encoded: as the client sent it if that was a valid encoding.
     pub fn escaped_path(&self) -> &[u8] {
-        match &self.head.target.escaped {
+        let rewritten = self.rewritten.path.as_ref();
+        match rewritten.or(self.head.target.escaped.as_ref()) {
             Some(path) => path,
             None => &self.headers.raw()[self.head.target.path.clone()],
         }
@@ -176,7 +201,62 @@ impl Request {
 
     /// What is after the `?`, as sent; empty if there is none.
     pub fn query(&self) -> &str {
-        self.text(self.head.target.query.clone())
+        match &self.rewritten.query {
+            Some(query) => query,
+            None => self.text(self.head.target.query.clone()),
+        }
+    }
+
+    /// The names and values of the query. What is not valid is left out:
+    /// [`Values::parse`] of [`Request::query`] tells of it.
+    pub fn query_values(&self) -> Values {
+        Values::parse(self.query().as_bytes()).0
+    }
+
+    /// Has handlers see another path and query, until what is returned is put
+    /// back. Path values of the match so far are kept.
+    pub(crate) fn rewrite(&mut self, path: Option<Vec<u8>>, query: Option<String>) -> Rewritten {
+        let before = self.rewritten.clone();
+        if path.is_some() {
+            self.keep_values();
+            self.rewritten.path = path;
+        }
+        if query.is_some() {
+            self.rewritten.query = query;
+        }
+        before
+    }
+
+    /// Ends a [`Request::rewrite`].
+    pub(crate) fn end_rewrite(&mut self, before: Rewritten) {
+        self.keep_values();
+        self.rewritten = before;
+    }
+
+    /// Keeps the path values of the match apart from the path.
+    fn keep_values(&mut self) {
+        let Some(mut matched) = self.matched.take() else {
+            return;
+        };
+        let names = matched.pattern.wildcards();
+        let kept: Vec<_> = names
+            .zip(&matched.spans)
+            .map(|(name, &(start, end))| {
+                let value =
+                    path::unescape_or_raw(&self.escaped_path()[start as usize..end as usize]);
+                (Box::from(name), value.into_owned())
+            })
+            .collect();
+        for (name, value) in kept {
+            self.set_kept(name, value);
+        }
+        matched.spans.clear();
+        self.matched = Some(matched);
+    }
+
+    fn set_kept(&mut self, name: Box<str>, value: Vec<u8>) {
+        self.values.retain(|(other, _)| *other != name);
+        self.values.push((name, value));
     }
 
     /// The version: an HTTP/1.x above 1.1 is one that speaks 1.1.
@@ -286,16 +366,24 @@ impl Request {
 
     /// [`Request::path_value`], as bytes.
     pub fn path_value_bytes(&self, name: &str) -> Cow<'_, [u8]> {
+        let mut kept = self.values.iter();
+        let kept = kept.find_map(|(other, value)| (**other == *name).then_some(value));
         let span = self.matched.as_ref().and_then(|m| {
             let at = m.pattern.position(name)?;
             m.spans.get(at)
         });
-        match span {
-            Some(&(start, end)) => {
+        match (span, kept) {
+            (Some(&(start, end)), _) => {
                 path::unescape_or_raw(&self.escaped_path()[start as usize..end as usize])
             }
-            None => Cow::Borrowed(b""),
+            (None, kept) => Cow::Borrowed(kept.map_or(b"", Vec::as_slice)),
         }
+    }
+
+    /// Sets what [`Request::path_value`] gives for `name`.
+    pub fn set_path_value(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.keep_values();
+        self.set_kept(name.into(), value.as_ref().to_vec());
     }
 
     /// Takes the empty list that a mux puts its matches in.

@@ -14,7 +14,6 @@ mod recorded;
 mod sniff;
 
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -30,7 +29,7 @@ pub use sniff::detect_content_type;
 
 use wirepath_runtime::Nanos;
 
-use crate::conn::Wire;
+use crate::conn::{Pages, Wire};
 use crate::hijack::{HijackError, Hijacked, HijackedConn};
 use crate::request::{Request, has_token};
 use date::DateCache;
@@ -723,21 +722,16 @@ impl ResponseWriter {
         is_plain && is_direct && self.wire().conn.can_send_file()
     }
 
-    /// Sends `len` bytes of a file from `offset` on as part of the body, where
+    /// Sends bytes of a file as part of the body, where
     /// [`ResponseWriter::can_send_file`] holds. How many went out: fewer only
     /// if the file ends.
-    pub(crate) fn send_file(
-        &mut self,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<u64> {
+    pub(crate) fn send_file(&mut self, pages: Pages<'_>) -> io::Result<u64> {
         self.check()?;
-        if self.declared.is_some_and(|d| self.written + len > d) {
+        if self.declared.is_some_and(|d| self.written + pages.len > d) {
             return Err(WriteError::ContentLength.into());
         }
         self.flush_now()?;
-        let sent = self.wire().send_file(file, offset, len);
+        let sent = self.wire().send_file(pages);
         self.broken = sent.as_ref().err().map(io::Error::kind);
         self.written += sent.as_ref().copied().unwrap_or(0);
         sent
