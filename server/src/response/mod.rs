@@ -306,13 +306,15 @@ impl ResponseWriter {
     /// Writes the status and seals the header fields. An informational status
     /// (1xx, but 101) goes out at once with the fields set so far, and another
     /// must follow; an HTTP/1.0 client does not get it.
+    #[track_caller]
     pub fn write_header(&mut self, status: StatusCode) {
         if self.is_hijacked {
             tracing::warn!(%status, "write_header on a hijacked connection");
             return;
         }
         if let Some(first) = self.status {
-            tracing::warn!(%first, second = %status, "superfluous write_header");
+            let at = Location::caller();
+            tracing::warn!(%first, second = %status, %at, "superfluous write_header");
             return;
         }
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
