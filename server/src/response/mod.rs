@@ -14,6 +14,7 @@ mod recorded;
 mod sniff;
 
 use std::io::{self, Write};
+use std::panic::Location;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
