@@ -495,8 +495,7 @@ impl Connection {
             %peer, status = status.as_u16(), code, reason = %e,
             "request refused"
         );
-        self.service.stats.requests_refused.add(1);
-        self.service.stats.count_response(status);
+        self.service.stats.count_refusal(e);
         let mut line = Vec::new();
         push_status(&mut line, true, status);
         if let Some(text) = e.public_text() {
