@@ -6,6 +6,7 @@
 //! registration.
 
 use super::pattern::{Pattern, Segment};
+use crate::path;
 
 /// How the requests of a first pattern relate to those of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,25 @@ pub(super) fn describe(a: &Pattern, b: &Pattern) -> String {
         }
         _ => format!("{a} matches the same requests as {b}"),
     }
+}
+
+/// A request that both match, as `METHOD HOST/PATH`.
+pub(super) fn example(a: &Pattern, b: &Pattern) -> String {
+    let methods = [&*a.method, &*b.method];
+    let method = match methods.iter().find(|m| !m.is_empty()) {
+        _ if methods.contains(&"HEAD") => "HEAD",
+        Some(method) => method,
+        None => "GET",
+    };
+    let mut path = Vec::new();
+    for (sa, sb) in a.segments.iter().zip(&b.segments) {
+        push_segment(&mut path, if sa.wild && !sb.multi { sb } else { sa });
+    }
+    for segment in surplus(a, b) {
+        push_segment(&mut path, segment);
+    }
+    let path = String::from_utf8_lossy(&path::escape(&path)).into_owned();
+    format!("{method} {}{path}", a.host)
 }
 
 fn push_segment(path: &mut Vec<u8>, segment: &Segment) {

@@ -39,7 +39,8 @@ pub enum RegisterError {
     /// precedence.
     #[error(
         "pattern {pattern:?} (registered at {site}) conflicts with \
-         pattern {other:?} (registered at {other_site}):\n{reason}"
+         pattern {other:?} (registered at {other_site}):\n{reason}\n\
+         A request that both match: {example}"
     )]
     Conflict {
         /// The pattern that was refused.
@@ -50,8 +51,10 @@ pub enum RegisterError {
         other: String,
         /// Where that was registered.
         other_site: String,
-        /// Why they conflict, with requests as examples.
+        /// Why they conflict, in Go's words.
         reason: String,
+        /// A request that both match: `METHOD HOST/PATH`.
+        example: String,
     },
 }
 
@@ -260,6 +263,7 @@ fn conflict_error(pattern: &Pattern, other: &Pattern) -> RegisterError {
         other: other.to_string(),
         other_site: site(other),
         reason: conflict::describe(pattern, other),
+        example: conflict::example(pattern, other),
     }
 }
 
