@@ -122,15 +122,22 @@ pub(super) fn example(a: &Pattern, b: &Pattern) -> String {
         Some(method) => method,
         None => "GET",
     };
-    let mut path = Vec::new();
-    for (sa, sb) in a.segments.iter().zip(&b.segments) {
-        push_segment(&mut path, if sa.wild && !sb.multi { sb } else { sa });
-    }
-    for segment in surplus(a, b) {
-        push_segment(&mut path, segment);
-    }
-    let path = String::from_utf8_lossy(&path::escape(&path)).into_owned();
+    let common = a.segments.iter().zip(&b.segments);
+    let common = common.map(|(sa, sb)| if sa.wild && !sb.multi { sb } else { sa });
+    let segments = common.chain(surplus(a, b));
+    let path: String = segments
+        .map(|s| ["/".to_owned(), encoded(s)].concat())
+        .collect();
     format!("{method} {}{path}", a.host)
+}
+
+/// What a segment of a path is sent as; a wildcard stands for its name.
+fn encoded(segment: &Segment) -> String {
+    if segment.multi || segment.is_end() {
+        return String::new();
+    }
+    let escaped = path::escape(&segment.text);
+    String::from_utf8_lossy(&escaped).replace('/', "%2F")
 }
 
 fn push_segment(path: &mut Vec<u8>, segment: &Segment) {

@@ -46,15 +46,15 @@ pub enum RegisterError {
         /// The pattern that was refused.
         pattern: String,
         /// Where it was registered: file and line.
-        site: String,
+        site: Box<str>,
         /// The pattern that is there.
         other: String,
         /// Where that was registered.
-        other_site: String,
+        other_site: Box<str>,
         /// Why they conflict, in Go's words.
-        reason: String,
+        reason: Box<str>,
         /// A request that both match: `METHOD HOST/PATH`.
-        example: String,
+        example: Box<str>,
     },
 }
 
@@ -256,14 +256,14 @@ fn redirect(w: &mut ResponseWriter, r: &Request, mut path: Vec<u8>) {
 }
 
 fn conflict_error(pattern: &Pattern, other: &Pattern) -> RegisterError {
-    let site = |p: &Pattern| format!("{}:{}", p.site.file(), p.site.line());
+    let site = |p: &Pattern| format!("{}:{}", p.site.file(), p.site.line()).into();
     RegisterError::Conflict {
         pattern: pattern.to_string(),
         site: site(pattern),
         other: other.to_string(),
         other_site: site(other),
-        reason: conflict::describe(pattern, other),
-        example: conflict::example(pattern, other),
+        reason: conflict::describe(pattern, other).into(),
+        example: conflict::example(pattern, other).into(),
     }
 }
 

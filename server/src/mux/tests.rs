@@ -64,7 +64,10 @@ fn conflicts_are_explained_as_in_go() {
             if let Some(RegisterError::Conflict { other, reason, .. }) = got
                 && want.contains(&format!("with pattern {other:?}:"))
             {
-                assert!(want.ends_with(&reason), "{pattern}:\n{want}\nnot\n{reason}");
+                assert!(
+                    want.ends_with(&*reason),
+                    "{pattern}:\n{want}\nnot\n{reason}"
+                );
                 same += 1;
             }
         }
