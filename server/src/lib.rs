@@ -58,6 +58,8 @@ mod handler;
 mod hijack;
 mod hooks;
 pub mod httptest;
+#[cfg(feature = "json")]
+mod json;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -90,11 +92,13 @@ pub use cookie::{parse_cookie, parse_set_cookie, set_cookie};
 pub use cross_origin::{CrossOriginError, CrossOriginProtection, OriginError};
 pub use file::{Dir, FileServer, FileSystem};
 pub use file::{serve_content, serve_file, serve_file_fs};
-pub use form::{Form, FormError};
+pub use form::{Form, FormError, FormFile, MultipartError, MultipartReader, Part};
 pub use handler::{Handler, HandlerFunc};
 pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
+#[cfg(feature = "json")]
+pub use json::JsonError;
 pub use log::{LogEntry, RequestLog};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;

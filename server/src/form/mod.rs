@@ -1,24 +1,35 @@
 //! Forms: in the query, and in the body of a request.
 
+mod files;
+mod multipart;
+
 use std::borrow::Cow;
 use std::io::{self, Read};
 
 use http::Method;
 
-use crate::request::Request;
+pub use files::FormFile;
+pub use multipart::{MultipartError, MultipartReader, Part};
+
+use crate::request::{Body, Request};
 use crate::values::{QueryError, Values};
 
 /// Bytes of a form in a body, unless the handler set a bound of its own
 /// ([`Body::limit`](crate::Body::limit)). As in Go.
 const MAX_FORM_BYTES: u64 = 10 << 20;
 
+/// Memory for files where the handler does not say. As in Go.
+const MAX_MEMORY_BYTES: u64 = 32 << 20;
+
 /// The values that a request brings.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Form {
     /// Those of the query.
     pub query: Values,
     /// Those of the body.
     pub body: Values,
+    /// The files of a multipart body, in order.
+    pub files: Vec<FormFile>,
 }
 
 impl Form {
@@ -26,6 +37,11 @@ impl Form {
     pub fn get(&self, name: &str) -> Option<String> {
         let value = self.body.get(name).or_else(|| self.query.get(name));
         value.map(Cow::into_owned)
+    }
+
+    /// The first file of the field `name`.
+    pub fn file(&mut self, name: &str) -> Option<&mut FormFile> {
+        self.files.iter_mut().find(|file| file.field == name)
     }
 }
 
@@ -39,6 +55,9 @@ pub enum FormError {
     /// The body could not be read, or is too long.
     #[error("reading the form in the request's body failed")]
     Body(#[from] io::Error),
+    /// The multipart body could not be read.
+    #[error(transparent)]
+    Multipart(#[from] MultipartError),
 }
 
 impl Request {
@@ -76,17 +95,68 @@ impl Request {
         self.form.as_ref().expect("parsed before")
     }
 
+    /// Reads the parts of a `multipart/form-data` body as they come.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use wirepath::httptest;
+    ///
+    /// let mut r = httptest::request("POST", "/")
+    ///     .header("Content-Type", "multipart/form-data; boundary=x")
+    ///     .body("--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--\r\n")
+    ///     .build();
+    /// let mut reader = r.multipart_reader().unwrap();
+    /// while let Some(mut part) = reader.next_part().unwrap() {
+    ///     let mut text = String::new();
+    ///     part.read_to_string(&mut text).unwrap();
+    ///     assert_eq!((part.form_name().as_deref(), text.as_str()), (Some("a"), "1"));
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MultipartError::ContentType`] or [`MultipartError::Boundary`].
+    pub fn multipart_reader(&mut self) -> Result<MultipartReader<&mut Body>, MultipartError> {
+        let kind = self.headers.get_bytes("Content-Type").unwrap_or_default();
+        MultipartReader::new(kind, &mut self.body)
+    }
+
+    /// As [`Request::parse_form`], and reads a `multipart/form-data` body too.
+    /// Its files take up to `max_memory` bytes of memory together, and what is
+    /// more goes to temporary files, which are gone with the form: at the
+    /// latest with the connection's next request. Its values may take 10 MiB
+    /// besides, as in Go. [`Body::limit`] bounds all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`FormError`]; what could be read is there for later calls.
+    pub fn parse_multipart_form(&mut self, max_memory: u64) -> Result<&mut Form, FormError> {
+        let mut outcome = Ok(());
+        if self.form.is_none() {
+            outcome = self.parse_form().map(|_| ());
+            if self.media_type() == b"multipart/form-data" {
+                let mut form = self.form.take().expect("parsed before");
+                let read = self
+                    .multipart_reader()
+                    .and_then(|reader| files::read_parts(reader, &mut form, max_memory));
+                self.form = Some(form);
+                outcome = outcome.and(read.map_err(FormError::from));
+            }
+        }
+        outcome.map(|()| &mut **self.form.as_mut().expect("parsed before"))
+    }
+
     /// The first value of `name` in the body's form, or else in the query;
     /// empty if there is none, or what is there cannot be read.
     pub fn form_value(&mut self, name: &str) -> String {
         // What was read of a faulty form is used, as in Go.
-        let _ = self.parse_form();
+        let _ = self.parse_multipart_form(MAX_MEMORY_BYTES);
         self.form().get(name).unwrap_or_default()
     }
 
     /// As [`Request::form_value`], of the body alone.
     pub fn post_form_value(&mut self, name: &str) -> String {
-        let _ = self.parse_form();
+        let _ = self.parse_multipart_form(MAX_MEMORY_BYTES);
         let value = self.form().body.get(name);
         value.unwrap_or_default().into_owned()
     }

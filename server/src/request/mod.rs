@@ -29,6 +29,14 @@ use crate::path;
 use crate::values::Values;
 use head::Head;
 
+/// Reads header fields and the empty line after them, by the rules of a head.
+pub(crate) fn parse_fields(raw: &[u8], max_fields: usize) -> Result<Fields, HeadError> {
+    let mut fields = Fields::default();
+    fields.set_raw(raw);
+    head::index_fields(&mut fields, 0, max_fields)?;
+    Ok(fields)
+}
+
 /// What a token is made of (RFC 9110 §5.6.2).
 pub(crate) const TOKEN: &ByteSet = &ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
