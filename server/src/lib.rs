@@ -96,6 +96,7 @@ pub use hijack::{HijackError, Hijacked, HijackedConn};
 pub use hooks::{ConnInfo, ConnState, OpenConnection};
 pub use http;
 pub use log::{LogEntry, RequestLog};
+pub use mux::{Answer, Explanation, Match};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, MaxBytesError, Request};

@@ -6,6 +6,7 @@
 //! registration.
 
 use super::pattern::{Pattern, Segment};
+use crate::path;
 
 /// How the requests of a first pattern relate to those of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +40,24 @@ impl Relation {
 
 /// Whether some request is matched by both and neither takes precedence.
 pub(super) fn conflict(a: &Pattern, b: &Pattern) -> bool {
-    a.host == b.host
-        && matches!(
-            methods(a, b).and(paths(a, b)),
-            Relation::Equivalent | Relation::Overlaps
-        )
+    a.host == b.host && matches!(relation(a, b), Relation::Equivalent | Relation::Overlaps)
+}
+
+/// How the requests of two patterns relate, their hosts aside.
+pub(super) fn relation(a: &Pattern, b: &Pattern) -> Relation {
+    methods(a, b).and(paths(a, b))
+}
+
+/// A request that two patterns which [`conflict`] both match.
+pub(super) fn example(a: &Pattern, b: &Pattern) -> String {
+    let method = match (&*a.method, &*b.method) {
+        ("", "") => "GET",
+        ("", method) | (method, "") => method,
+        (a, b) if a == b => a,
+        _ => "HEAD",
+    };
+    let path = path::escape(common_path(a, b).as_bytes());
+    format!("{method} {}{}", a.host, String::from_utf8_lossy(&path))
 }
 
 fn methods(a: &Pattern, b: &Pattern) -> Relation {
@@ -55,7 +69,7 @@ fn methods(a: &Pattern, b: &Pattern) -> Relation {
     }
 }
 
-fn paths(a: &Pattern, b: &Pattern) -> Relation {
+pub(super) fn paths(a: &Pattern, b: &Pattern) -> Relation {
     let common = a
         .segments
         .iter()
@@ -143,8 +157,9 @@ fn common_path(a: &Pattern, b: &Pattern) -> String {
     finish(path, surplus(a, b))
 }
 
-/// A path that `a` matches and `b` does not; there is one, since they overlap.
-fn difference_path(a: &Pattern, b: &Pattern) -> String {
+/// A path that `a` matches and `b` does not; there is one where they overlap,
+/// or `a` is more general.
+pub(super) fn difference_path(a: &Pattern, b: &Pattern) -> String {
     let mut path = Vec::new();
     for (sa, sb) in a.segments.iter().zip(&b.segments) {
         if sa.multi {
