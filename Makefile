@@ -90,6 +90,16 @@ test: deps lint ## Install what tests need, lint, and run all tests
 	cargo test -p wirepath-runtime --features $(FEATURES) --test async_io
 	$(MAKE) loom
 
+# Go 1.27, of which only the standard library is needed.
+GO ?= go
+
+.PHONY: oracle
+oracle: ## Ask Go's net/http anew and record its answers (GO=)
+	cd tests/oracle && $(GO) build -o $(CURDIR)/target/oracle .
+	WIREPATH_ORACLE=$(CURDIR)/target/oracle \
+		cargo test -p wirepath-tests --test oracle -- --ignored --nocapture record
+	cd tests/oracle/files && $(GO) run . > vectors.json
+
 .PHONY: demo
 demo: ## Follow one request through the fourteen stages
 	cargo run --release -- demo
@@ -97,6 +107,10 @@ demo: ## Follow one request through the fourteen stages
 .PHONY: bench
 bench: deps-bench build ## Compare with Go, side by side (root)
 	benches/run
+
+.PHONY: bench-files
+bench-files: deps-bench build ## Send files, beside Go's FileServer (root)
+	benches/files
 
 .PHONY: bench-xdp
 bench-xdp: deps-bench-xdp build-xdp ## Compare on AF_XDP with Go, hyper, nginx (root)

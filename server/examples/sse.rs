@@ -12,12 +12,12 @@
 
 mod common;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use common::Failed;
 use wirepath::runtime::{now, sleep};
-use wirepath::{Request, ResponseWriter, ServeMux, Server};
+use wirepath::{Request, ResponseWriter, ServeMux, Server, sse};
 
 const PAGE: &str = r#"<!doctype html>
 <title>Server-Sent Events</title>
@@ -36,26 +36,21 @@ fn page(w: &mut ResponseWriter, _: &mut Request) {
     let _ = w.write_all(PAGE.as_bytes());
 }
 
-/// An event each second, until the client has gone: then a write fails, and
+/// An event each second, until the client has gone: then sending fails, and
 /// this goroutine ends.
-fn send_events(w: &mut ResponseWriter) -> io::Result<()> {
+fn events(w: &mut ResponseWriter, r: &mut Request) {
+    let Ok(mut events) = sse::Stream::open(w, r) else {
+        return;
+    };
     let start = now();
     for id in 0.. {
         let seconds = (now() - start).as_secs();
-        write!(
-            w,
-            "id: {id}\ndata: {seconds} s since the page was opened\n\n"
-        )?;
-        w.flush()?;
+        let event = sse::Event::new(format!("{seconds} s since the page was opened"));
+        if events.send(&event.id(id.to_string())).is_err() {
+            return;
+        }
         sleep(Duration::from_secs(1));
     }
-    Ok(())
-}
-
-fn events(w: &mut ResponseWriter, _: &mut Request) {
-    w.header("Content-Type", "text/event-stream");
-    w.header("Cache-Control", "no-store");
-    let _ = send_events(w);
 }
 
 fn main() -> Result<(), Failed> {

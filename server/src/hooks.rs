@@ -77,7 +77,7 @@ pub struct OpenConnection {
     pub state: ConnState,
     /// Since when, by the runtime's clock; for `Active` to a second or so.
     pub since: Nanos,
-    /// The method and target of the request that it is in, cut after 96 bytes.
+    /// The method and target of the request that it is in, cut after 64 bytes.
     /// `None` between requests, and while a head comes.
     pub request: Option<String>,
 }

@@ -2,13 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::BorrowedFd;
 use std::task::Waker;
 
 use wirepath_runtime::net::{Network, TcpStream};
 use wirepath_runtime::{Nanos, Wait};
 
-use crate::conn::{Conn, Watch};
+use crate::conn::{Conn, Pages, Watch};
 
 /// A stream and its addresses, which are asked for once.
 pub(crate) struct NetConn {
@@ -59,8 +58,10 @@ impl Conn for NetConn {
         self.stream.network() == Network::Kernel
     }
 
-    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
-        self.stream.send_file(file, offset, len)
+    fn send_file(&self, pages: &Pages<'_>) -> io::Result<usize> {
+        let len = usize::try_from(pages.len).unwrap_or(usize::MAX);
+        self.stream
+            .send_file(pages.file, pages.offset, len, pages.is_cached)
     }
 
     fn set_read_deadline(&self, at: Option<Nanos>) {

@@ -91,6 +91,7 @@ pub(crate) struct Service {
     listeners: Mutex<Vec<Arc<TcpListener>>>,
     gate: Arc<Gate>,
     draining: AtomicBool,
+    closed: AtomicBool,
     /// Whether a connection may carry more than one request.
     keep_alives: AtomicBool,
     on_shutdown: Mutex<Vec<OnShutdown>>,
@@ -113,6 +114,7 @@ impl Service {
             hooks: Hooks::default(),
             listeners: Mutex::default(),
             draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             keep_alives: AtomicBool::new(true),
             on_shutdown: Mutex::default(),
             connections: Mutex::default(),
@@ -215,6 +217,10 @@ impl Service {
         let mut list = self.list();
         list.insert(entry.info.id, entry.clone());
         drop(list);
+        if self.closed.load(Ordering::SeqCst) {
+            // Accepted before, and too late for `close` to find it.
+            entry.close();
+        }
         self.stats.connections_accepted.add(1);
         self.stats.connections_open.add(1);
         self.report(&entry.info, ConnState::New);
@@ -222,6 +228,14 @@ impl Service {
             service: self.clone(),
             info: entry.info,
             _ticket: ticket,
+        }
+    }
+
+    /// Resets every connection, and each that is entered from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for entry in self.entries() {
+            entry.close();
         }
     }
 
@@ -251,5 +265,21 @@ impl Drop for Registration {
         if !is_hijacked {
             self.service.report(&self.info, ConnState::Closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::conn::testing::{connect, service};
+
+    #[test]
+    fn a_connection_that_comes_too_late_for_a_close_is_reset_too() {
+        let service = service(crate::not_found);
+        let (early, first) = connect(&service);
+        let _early = service.register(early.entry());
+        service.close();
+        let (late, second) = connect(&service);
+        let _late = service.register(late.entry());
+        assert!(first.aborted() && second.aborted());
     }
 }

@@ -1,6 +1,9 @@
 //! What a server counts.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::request::HeadError;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -8,12 +11,16 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Stats {
             $($(#[$doc])* pub $name: Counter,)*
+            refusals: Refusals,
         }
 
         impl Stats {
-            /// Names and values.
+            /// Names and values; of the reasons for refusals those that there
+            /// were.
             pub fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.get()),)*]
+                let mut list = vec![$((stringify!($name), self.$name.get()),)*];
+                list.extend(self.refusals.list());
+                list
             }
         }
     };
@@ -62,6 +69,14 @@ counters! {
 }
 
 impl Stats {
+    /// Counts a head that was refused, in all and for its reason.
+    #[cold]
+    pub fn count_refusal(&self, e: HeadError) {
+        self.requests_refused.add(1);
+        self.refusals.add(e.counter());
+        self.count_response(e.status());
+    }
+
     pub fn count_response(&self, status: http::StatusCode) {
         match status.as_u16() / 100 {
             1 => self.responses_1xx.add(1),
@@ -70,6 +85,28 @@ impl Stats {
             4 => self.responses_4xx.add(1),
             _ => self.responses_5xx.add(1),
         }
+    }
+}
+
+/// How often heads were refused for each reason, by the counter's name. As
+/// long as there are reasons at most.
+#[derive(Debug, Default)]
+struct Refusals(Mutex<Vec<(&'static str, u64)>>);
+
+impl Refusals {
+    fn add(&self, name: &'static str) {
+        let mut counts = self.0.lock().expect("nothing panics while it is held");
+        match counts.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        self.0
+            .lock()
+            .expect("nothing panics while it is held")
+            .clone()
     }
 }
 

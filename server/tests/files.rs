@@ -216,26 +216,55 @@ fn a_file_is_whole_over_a_kernel_socket() {
     assert!(body == want.concat());
 }
 
-/// A file of this machine that has become shorter since it was looked at.
-struct Shrunk(fs::File);
+#[test]
+fn a_file_that_is_on_the_disk_only_is_read_from_there() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = pattern(3_000_000);
+    let path = root.path().join("cold.bin");
+    fs::write(&path, &bytes).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let runtime = Runtime::builder().max_procs(1).build().unwrap();
+    let addr = serve_on_kernel(&runtime, FileServer::new(root.path()).unwrap());
+    let mut stream = StdStream::connect(addr).unwrap();
+    stream
+        .write_all(b"GET /cold.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert!(read_response(&mut stream).1 == bytes);
+}
+
+/// A file of this machine that has become shorter since it was looked at, on a
+/// file system that tells what it has in memory, or does not.
+struct Shrunk {
+    file: fs::File,
+    tells: bool,
+}
 
 impl FileSystem for Shrunk {
     fn open(&self, _path: &[u8]) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(Shrunk(self.0.try_clone()?)))
+        Ok(Box::new(Shrunk {
+            file: self.file.try_clone()?,
+            tells: self.tells,
+        }))
     }
 }
 
 impl File for Shrunk {
     fn info(&self) -> io::Result<FileInfo> {
-        Ok(FileInfo::file(self.0.metadata()?.len() + 1_000_000, None))
+        let len = self.file.metadata()?.len();
+        Ok(FileInfo::file(len + 1_000_000, None))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
+        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
     }
 
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.read_at(buf, offset)
+        match self.tells {
+            true => self.read_at(buf, offset),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn entries(&self, _limit: usize) -> io::Result<Vec<DirEntry>> {
@@ -243,24 +272,28 @@ impl File for Shrunk {
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
 }
 
 #[test]
 fn a_file_that_shrank_ends_the_connection() {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&pattern(300_000)).unwrap();
-    let runtime = Runtime::builder().max_procs(1).build().unwrap();
-    let addr = serve_on_kernel(&runtime, FileServer::of(Shrunk(file)));
-    let mut stream = StdStream::connect(addr).unwrap();
-    stream
-        .write_all(b"GET /x.bin HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let head = b"\r\n\r\n";
-    let end = answer.windows(4).position(|four| four == head).unwrap() + 4;
-    assert!(String::from_utf8_lossy(&answer[..end]).contains("Content-Length: 1300000\r\n"));
-    assert!(answer[end..] == pattern(300_000));
+    for tells in [true, false] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&pattern(300_000)).unwrap();
+        let runtime = Runtime::builder().max_procs(1).build().unwrap();
+        let files = FileServer::of(Shrunk { file, tells });
+        let addr = serve_on_kernel(&runtime, files);
+        let mut stream = StdStream::connect(addr).unwrap();
+        stream
+            .write_all(b"GET /x.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.unwrap() + 4);
+        let length = "Content-Length: 1300000\r\n";
+        assert!(String::from_utf8_lossy(head).contains(length));
+        assert!(body == pattern(300_000), "{tells}");
+    }
 }

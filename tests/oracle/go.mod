@@ -1,3 +1,3 @@
 module wirepath.dev/oracle
 
-go 1.22
+go 1.27

@@ -224,19 +224,27 @@ impl TcpStream {
 
     /// Sends up to `len` bytes of a file from `offset` on, waiting for room, and
     /// returns how many; 0 is the end of the file. They do not pass through this
-    /// process (sendfile(2)). What of the file is not in memory is waited for as
-    /// well, by the thread.
+    /// process (sendfile(2)). `is_cached` says that they are in memory; else they
+    /// may come from a disk, and are waited for in [`blocking`](crate::blocking).
     ///
     /// # Errors
     /// `Unsupported` over the stack, whose frames are made in this process; see
     /// [`TcpStream`]; the file's.
-    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
-        match self.socket.source() {
-            Source::Stack { .. } => Err(io::ErrorKind::Unsupported.into()),
-            Source::Kernel(fd) => self
-                .socket
-                .retry(Dir::Write, |_| kernel::send_file(fd, file, offset, len)),
-        }
+    pub fn send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        is_cached: bool,
+    ) -> io::Result<usize> {
+        let Source::Kernel(fd) = self.socket.source() else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let send = || kernel::send_file(fd, file, offset, len);
+        self.socket.retry(Dir::Write, |_| match is_cached {
+            true => send(),
+            false => crate::blocking(send),
+        })
     }
 
     /// What to wait for after [`try_read`](TcpStream::try_read) said

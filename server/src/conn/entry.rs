@@ -111,6 +111,12 @@ impl Entry {
         }
     }
 
+    /// Resets the connection, and ends the context of its request.
+    pub fn close(&self) {
+        self.wire.scope.close();
+        self.wire.conn.abort();
+    }
+
     /// Closes the connection if it is between requests, or has been open since
     /// before `new_before` without sending anything.
     pub fn close_if_idle(&self, new_before: Nanos) -> bool {

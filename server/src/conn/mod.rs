@@ -33,7 +33,7 @@ use exchange::Exchange;
 pub(crate) use exchange::Pool;
 pub(crate) use input::Input;
 pub use pace::{MinRate, TooSlow};
-pub(crate) use wire::{Conn, Watch, Wire};
+pub(crate) use wire::{Conn, Pages, Watch, Wire};
 
 use crate::hooks::ConnState;
 use crate::panic::{AbortHandler, Caught};
@@ -495,8 +495,7 @@ impl Connection {
             %peer, status = status.as_u16(), code, reason = %e,
             "request refused"
         );
-        self.service.stats.requests_refused.add(1);
-        self.service.stats.count_response(status);
+        self.service.stats.count_refusal(e);
         let mut line = Vec::new();
         push_status(&mut line, true, status);
         if let Some(text) = e.public_text() {

@@ -111,6 +111,8 @@ impl Pace {
             }
             set(Some(until));
             let done = call();
+            // Another may have set it meanwhile.
+            let deadline = self.deadline.load(Ordering::Relaxed);
             set((deadline != NEVER).then_some(Nanos(deadline)));
             let gained = rate.worth(*done.as_ref().unwrap_or(&0));
             let left = credit.saturating_sub(now().0.saturating_sub(started.0));

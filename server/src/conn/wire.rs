@@ -16,6 +16,16 @@ use crate::hooks::{ConnInfo, ConnState};
 use crate::stats::{Counter, Stats};
 use crate::targets;
 
+/// Bytes of a file of this machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Pages<'f> {
+    pub file: BorrowedFd<'f>,
+    pub offset: u64,
+    pub len: u64,
+    /// They are in memory: nothing waits for a disk.
+    pub is_cached: bool,
+}
+
 /// Keeps a watch for a client's hanging up; dropping it ends it.
 pub(crate) type Watch = Box<dyn Any + Send + Sync>;
 
@@ -40,9 +50,9 @@ pub(crate) trait Conn: Send + Sync + 'static {
     fn can_send_file(&self) -> bool {
         false
     }
-    /// Sends up to `len` bytes of a file from `offset` on, waiting for room,
-    /// without taking them into this process. 0 is the end of the file.
-    fn send_file(&self, _file: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+    /// Sends some bytes of a file, waiting for room, without taking them into
+    /// this process. 0 is the end of the file.
+    fn send_file(&self, _pages: &Pages<'_>) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Bounds reads from now on.
@@ -225,22 +235,22 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends `len` bytes of a file from `offset` on; fewer only at its end.
-    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
-        let mut sent = 0;
-        while sent < len {
-            let most = usize::try_from(len - sent).unwrap_or(usize::MAX);
-            match self.pace_writes(|| self.conn.send_file(file, offset + sent, most)) {
+    /// Sends bytes of a file, and returns how many: fewer only at its end.
+    pub fn send_file(&self, mut pages: Pages<'_>) -> io::Result<u64> {
+        let len = pages.len;
+        while pages.len > 0 {
+            match self.pace_writes(|| self.conn.send_file(&pages)) {
                 Ok(0) => break,
                 Ok(n) => {
                     add(&self.bytes_out, n);
-                    sent += n as u64;
+                    pages.offset += n as u64;
+                    pages.len -= n as u64;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(sent)
+        Ok(len - pages.len)
     }
 
     /// Bytes moved since the last call: read, written.

@@ -75,10 +75,10 @@ pub(super) fn end(r: &Request, sent: io::Result<()>) {
 }
 
 /// What a 200 or 206 has for a body.
-struct Selected {
-    ranges: Vec<ByteRange>,
-    multipart: Option<Multipart>,
-    len: u64,
+enum Selected {
+    Whole,
+    One(ByteRange),
+    Several(Vec<ByteRange>, Multipart),
 }
 
 /// Answers with `file`, whose length is `len`, or is asked for. Errors are of
@@ -93,12 +93,7 @@ pub(super) fn serve(
 ) -> io::Result<()> {
     let modified = modified.and_then(conditions::to_second);
     set_last_modified(w, modified);
-    let etag = w.get_header("ETag").unwrap_or_default().to_vec();
-    let now = Validators {
-        etag: &etag,
-        modified,
-    };
-    let takes_ranges = match conditions::check(r, &now) {
+    let ranges = match check_conditions(w, r, modified) {
         Verdict::Serve { ranges } => ranges,
         Verdict::NotModified => {
             not_modified(w);
@@ -115,23 +110,27 @@ pub(super) fn serve(
         serve_error(w, "500 Internal Server Error", status);
         return Ok(());
     }
-    let known = len.map(Ok);
-    let Ok(size) = known.unwrap_or_else(|| blocking(|| file.info()).map(|info| info.len)) else {
+    let asked = || blocking(|| file.info()).map(|info| info.len);
+    let Ok(size) = len.map_or_else(asked, Ok) else {
         serve_error(w, "seeker can't seek", StatusCode::INTERNAL_SERVER_ERROR);
         return Ok(());
     };
-    let field = r.headers.get_bytes("Range").filter(|_| takes_ranges);
-    let selected = match select(w, field.unwrap_or_default(), size) {
-        Ok(selected) => selected,
+    let field = r.headers.get_bytes("Range").filter(|_| ranges);
+    match select(w, field.unwrap_or_default(), size) {
+        Ok(selected) => send_selected(w, r, file, size, selected),
         Err(e) => {
             if e == RangeError::NoOverlap {
                 w.header("Content-Range", format!("bytes */{size}"));
             }
             serve_error(w, &e.to_string(), StatusCode::RANGE_NOT_SATISFIABLE);
-            return Ok(());
+            Ok(())
         }
-    };
-    send_selected(w, r, file, size, &selected)
+    }
+}
+
+fn check_conditions(w: &ResponseWriter, r: &Request, modified: Option<SystemTime>) -> Verdict {
+    let etag = w.get_header("ETag").unwrap_or_default();
+    conditions::check(r, &Validators { etag, modified })
 }
 
 pub(super) fn set_last_modified(w: &mut ResponseWriter, modified: Option<SystemTime>) {
@@ -187,7 +186,7 @@ fn sniff(file: &dyn File) -> io::Result<&'static str> {
 
 /// What a `Range` field, empty if there is none, selects of `size` bytes.
 fn select(w: &ResponseWriter, field: &[u8], size: u64) -> Result<Selected, RangeError> {
-    let ranges = match field {
+    let mut ranges = match field {
         b"" => Vec::new(),
         field => match parse_ranges(field, size) {
             // Some clients ask for a range of everything, to bound it.
@@ -196,35 +195,19 @@ fn select(w: &ResponseWriter, field: &[u8], size: u64) -> Result<Selected, Range
         },
     };
     let sum = ranges.iter().map(|r| r.len).fold(0, u64::saturating_add);
-    Ok(match ranges.len() {
+    if sum > size {
         // More in all than there is: an attack, or a client that is no better.
-        _ if sum > size => Selected::whole(size),
-        0 => Selected::whole(size),
-        1 => Selected {
-            ranges,
-            multipart: None,
-            len: sum,
-        },
+        ranges.clear();
+    }
+    Ok(match ranges[..] {
+        [] => Selected::Whole,
+        [range] => Selected::One(range),
         _ => {
             let kind = w.get_header("Content-Type").unwrap_or_default();
             let multipart = Multipart::new(&ranges, &String::from_utf8_lossy(kind), size);
-            Selected {
-                len: multipart.len(&ranges),
-                multipart: Some(multipart),
-                ranges,
-            }
+            Selected::Several(ranges, multipart)
         }
     })
-}
-
-impl Selected {
-    fn whole(size: u64) -> Selected {
-        Selected {
-            ranges: Vec::new(),
-            multipart: None,
-            len: size,
-        }
-    }
 }
 
 /// Sends head and body of a 200 or 206.
@@ -233,35 +216,35 @@ fn send_selected(
     r: &Request,
     file: &dyn File,
     size: u64,
-    selected: &Selected,
+    selected: Selected,
 ) -> io::Result<()> {
-    let status = match (&selected.multipart, &selected.ranges[..]) {
-        (Some(multipart), _) => {
-            w.header("Content-Type", multipart.content_type());
-            StatusCode::PARTIAL_CONTENT
-        }
-        (None, [range]) => {
+    let (status, len) = match &selected {
+        Selected::Whole => (StatusCode::OK, size),
+        Selected::One(range) => {
             w.header("Content-Range", range.content_range(size));
-            StatusCode::PARTIAL_CONTENT
+            (StatusCode::PARTIAL_CONTENT, range.len)
         }
-        (None, _) => StatusCode::OK,
+        Selected::Several(ranges, multipart) => {
+            w.header("Content-Type", multipart.content_type());
+            (StatusCode::PARTIAL_CONTENT, multipart.len(ranges))
+        }
     };
     w.header("Accept-Ranges", "bytes");
-    w.header("Content-Length", itoa::Buffer::new().format(selected.len));
+    w.header("Content-Length", itoa::Buffer::new().format(len));
     w.write_header(status);
     if *r.method() == Method::HEAD {
         return Ok(());
     }
-    match (&selected.multipart, &selected.ranges[..]) {
-        (Some(multipart), ranges) => {
+    match selected {
+        Selected::Whole => send(w, file, 0, size),
+        Selected::One(range) => send(w, file, range.start, range.len),
+        Selected::Several(ranges, multipart) => {
             for (head, range) in multipart.heads().zip(ranges) {
                 w.write_all(head)?;
                 send(w, file, range.start, range.len)?;
             }
             w.write_all(multipart.end().as_bytes())
         }
-        (None, [range]) => send(w, file, range.start, range.len),
-        (None, _) => send(w, file, 0, size),
     }
 }
 

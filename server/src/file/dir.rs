@@ -8,7 +8,8 @@
 //!
 //! `RESOLVE_CACHED` opens what the kernel has in memory without waiting for a
 //! disk, and `RWF_NOWAIT` reads it (openat2(2), preadv2(2)). Both say `EAGAIN`
-//! where there is a wait, or where the file system cannot tell.
+//! where there is a wait; where the file system cannot tell, as overlayfs, the
+//! latter says `EOPNOTSUPP`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -29,6 +30,10 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
+
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58f6;
 
 /// Tries after the first, where something was renamed while a link with `..`
 /// was followed below the root, and the kernel says `EAGAIN` (openat2(2)).
@@ -168,6 +173,13 @@ impl DiskFile {
         Ok(Box::new(DiskFile { file, info }))
     }
 
+    /// Whether it is of a file system without a disk, which does not know
+    /// `RWF_NOWAIT` either.
+    fn is_in_memory(&self) -> bool {
+        let fs = rustix::fs::fstatfs(&self.file);
+        fs.is_ok_and(|fs| [TMPFS, RAMFS].contains(&fs.f_type))
+    }
+
     fn entry(&self, entry: &rustix::fs::DirEntry) -> DirEntry {
         let name = entry.file_name();
         let kind = match entry.file_type() {
@@ -197,7 +209,8 @@ impl File for DiskFile {
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let bufs = &mut [IoSliceMut::new(buf)];
         match preadv2(&self.file, bufs, offset, ReadWriteFlags::NOWAIT) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(Errno::OPNOTSUPP) if self.is_in_memory() => self.read_at(buf, offset),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
             read => Ok(read?),
         }
     }

@@ -53,10 +53,10 @@ pub trait File {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if they are not, then [`read_at`](File::read_at) is called;
-    /// else as there.
+    /// `WouldBlock` if they are not, `Unsupported` if that cannot be told: then
+    /// [`read_at`](File::read_at) is called; else as there.
     fn try_read_at(&self, _buf: &mut [u8], _offset: u64) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// At most `limit` names in this directory, in any order, without `.` and

@@ -48,18 +48,6 @@ pub(super) fn relation(a: &Pattern, b: &Pattern) -> Relation {
     methods(a, b).and(paths(a, b))
 }
 
-/// A request that two patterns which [`conflict`] both match.
-pub(super) fn example(a: &Pattern, b: &Pattern) -> String {
-    let method = match (&*a.method, &*b.method) {
-        ("", "") => "GET",
-        ("", method) | (method, "") => method,
-        (a, b) if a == b => a,
-        _ => "HEAD",
-    };
-    let path = path::escape(common_path(a, b).as_bytes());
-    format!("{method} {}{}", a.host, String::from_utf8_lossy(&path))
-}
-
 fn methods(a: &Pattern, b: &Pattern) -> Relation {
     match (&*a.method, &*b.method) {
         (a, b) if a == b => Equivalent,
@@ -125,6 +113,32 @@ pub(super) fn describe(a: &Pattern, b: &Pattern) -> String {
         }
         _ => format!("{a} matches the same requests as {b}"),
     }
+}
+
+/// A request that both match, as `METHOD HOST/PATH`.
+pub(super) fn example(a: &Pattern, b: &Pattern) -> String {
+    let methods = [&*a.method, &*b.method];
+    let method = match methods.iter().find(|m| !m.is_empty()) {
+        _ if methods.contains(&"HEAD") => "HEAD",
+        Some(method) => method,
+        None => "GET",
+    };
+    let common = a.segments.iter().zip(&b.segments);
+    let common = common.map(|(sa, sb)| if sa.wild && !sb.multi { sb } else { sa });
+    let segments = common.chain(surplus(a, b));
+    let path: String = segments
+        .map(|s| ["/".to_owned(), encoded(s)].concat())
+        .collect();
+    format!("{method} {}{path}", a.host)
+}
+
+/// What a segment of a path is sent as; a wildcard stands for its name.
+fn encoded(segment: &Segment) -> String {
+    if segment.multi || segment.is_end() {
+        return String::new();
+    }
+    let escaped = path::escape(&segment.text);
+    String::from_utf8_lossy(&escaped).replace('/', "%2F")
 }
 
 fn push_segment(path: &mut Vec<u8>, segment: &Segment) {

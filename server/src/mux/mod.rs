@@ -41,7 +41,8 @@ pub enum RegisterError {
     /// precedence.
     #[error(
         "pattern {pattern:?} (registered at {site}) conflicts with \
-         pattern {other:?} (registered at {other_site}):\n{reason}"
+         pattern {other:?} (registered at {other_site}):\n{reason}\n\
+         A request that both match: {example}"
     )]
     Conflict {
         /// The pattern that was refused.
@@ -52,9 +53,9 @@ pub enum RegisterError {
         other: String,
         /// Where that was registered.
         other_site: Box<str>,
-        /// Why they conflict, with requests as examples.
-        reason: String,
-        /// A request that both match: its method, and its host and path.
+        /// Why they conflict, in Go's words.
+        reason: Box<str>,
+        /// A request that both match: `METHOD HOST/PATH`.
         example: Box<str>,
     },
 }
@@ -273,7 +274,7 @@ fn conflict_error(pattern: &Pattern, other: &Pattern) -> RegisterError {
         site: site(pattern),
         other: other.to_string(),
         other_site: site(other),
-        reason: conflict::describe(pattern, other),
+        reason: conflict::describe(pattern, other).into(),
         example: conflict::example(pattern, other).into(),
     }
 }

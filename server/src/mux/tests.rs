@@ -64,7 +64,10 @@ fn conflicts_are_explained_as_in_go() {
             if let Some(RegisterError::Conflict { other, reason, .. }) = got
                 && want.contains(&format!("with pattern {other:?}:"))
             {
-                assert!(want.ends_with(&reason), "{pattern}:\n{want}\nnot\n{reason}");
+                assert!(
+                    want.ends_with(&*reason),
+                    "{pattern}:\n{want}\nnot\n{reason}"
+                );
                 same += 1;
             }
         }
@@ -190,4 +193,41 @@ fn registration_does_not_grow_with_the_square() {
         "GET /p9999/a%2Fb/x3 HTTP/1.1\r\nHost: a\r\n\r\n",
     );
     assert_eq!(got.fields["X-Values"], "id=a/b|");
+}
+
+#[test]
+fn a_conflict_has_a_request_that_both_match() {
+    let nothing = |_: &mut ResponseWriter, _: &mut Request| ();
+    for (a, b) in [
+        ("/a", "/a"),
+        ("/{x}", "/{y}"),
+        ("/{x}/b", "/a/{y}"),
+        ("POST /{x}", "POST /{y}"),
+        ("GET /a/{x}", "/a/b"),
+        ("GET /a/{x...}", "/{y}/b"),
+        ("/a/", "/{x}/{y}"),
+        ("GET /", "/a"),
+        ("HEAD /{x...}", "GET /a"),
+        ("h.com/{x}/b", "h.com/a/{y}"),
+        ("/{x...}", "/{y...}"),
+        ("/a%20b/{x}", "/{y}/c%2Fd"),
+        ("/{x}/{$}", "/a/{y...}"),
+    ] {
+        let mut mux = ServeMux::new();
+        mux.try_handle(a, nothing).unwrap();
+        let Err(RegisterError::Conflict { example, .. }) = mux.try_handle(b, nothing) else {
+            panic!("{a} and {b} do not conflict");
+        };
+        let (method, url) = example.split_once(' ').unwrap();
+        let (host, path) = url.split_at(url.find('/').unwrap());
+        let request = crate::httptest::request(method, path)
+            .header("Host", host)
+            .build();
+        for pattern in [a, b] {
+            let mut only = ServeMux::new();
+            only.handle(pattern, nothing);
+            let found = only.handler(&request).map(|(_, pattern)| pattern);
+            assert_eq!(found, Some(pattern), "{example}");
+        }
+    }
 }

@@ -90,31 +90,37 @@ impl HeadError {
         }
     }
 
-    /// A short name that does not change, for logs and counters.
+    /// A short name that does not change, for logs. The server's counters have
+    /// it after `refused_`.
     pub fn code(self) -> &'static str {
+        &self.counter()["refused_".len()..]
+    }
+
+    /// The name of the counter of such refusals.
+    pub(crate) fn counter(self) -> &'static str {
         match self {
-            HeadError::TooLarge => "head_too_large",
-            HeadError::TooManyFields => "too_many_fields",
-            HeadError::Cut => "cut",
-            HeadError::RequestLine => "request_line",
-            HeadError::Method => "method",
-            HeadError::MalformedVersion => "malformed_version",
-            HeadError::UnsupportedVersion => "unsupported_version",
-            HeadError::Target => "target",
-            HeadError::BareLf => "bare_lf",
-            HeadError::BareCr => "bare_cr",
-            HeadError::Fold => "folded_line",
-            HeadError::SpaceBeforeColon => "space_before_colon",
-            HeadError::FieldName => "field_name",
-            HeadError::FieldValue => "field_value",
-            HeadError::MissingHost => "missing_host",
-            HeadError::DuplicateHost => "duplicate_host",
-            HeadError::Host => "host",
-            HeadError::ContentLength => "content_length",
-            HeadError::LengthAndEncoding => "length_and_encoding",
-            HeadError::TransferEncoding => "transfer_encoding",
-            HeadError::EncodingIn10 => "encoding_in_10",
-            HeadError::TrailerName => "trailer_name",
+            HeadError::TooLarge => "refused_head_too_large",
+            HeadError::TooManyFields => "refused_too_many_fields",
+            HeadError::Cut => "refused_cut",
+            HeadError::RequestLine => "refused_request_line",
+            HeadError::Method => "refused_method",
+            HeadError::MalformedVersion => "refused_malformed_version",
+            HeadError::UnsupportedVersion => "refused_unsupported_version",
+            HeadError::Target => "refused_target",
+            HeadError::BareLf => "refused_bare_lf",
+            HeadError::BareCr => "refused_bare_cr",
+            HeadError::Fold => "refused_folded_line",
+            HeadError::SpaceBeforeColon => "refused_space_before_colon",
+            HeadError::FieldName => "refused_field_name",
+            HeadError::FieldValue => "refused_field_value",
+            HeadError::MissingHost => "refused_missing_host",
+            HeadError::DuplicateHost => "refused_duplicate_host",
+            HeadError::Host => "refused_host",
+            HeadError::ContentLength => "refused_content_length",
+            HeadError::LengthAndEncoding => "refused_length_and_encoding",
+            HeadError::TransferEncoding => "refused_transfer_encoding",
+            HeadError::EncodingIn10 => "refused_encoding_in_10",
+            HeadError::TrailerName => "refused_trailer_name",
         }
     }
 

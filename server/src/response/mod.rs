@@ -14,7 +14,7 @@ mod recorded;
 mod sniff;
 
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::panic::Location;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -30,7 +30,7 @@ pub use sniff::detect_content_type;
 
 use wirepath_runtime::Nanos;
 
-use crate::conn::Wire;
+use crate::conn::{Pages, Wire};
 use crate::hijack::{HijackError, Hijacked, HijackedConn};
 use crate::request::{Request, has_token};
 use date::DateCache;
@@ -307,13 +307,15 @@ impl ResponseWriter {
     /// Writes the status and seals the header fields. An informational status
     /// (1xx, but 101) goes out at once with the fields set so far, and another
     /// must follow; an HTTP/1.0 client does not get it.
+    #[track_caller]
     pub fn write_header(&mut self, status: StatusCode) {
         if self.is_hijacked {
             tracing::warn!(%status, "write_header on a hijacked connection");
             return;
         }
         if let Some(first) = self.status {
-            tracing::warn!(%first, second = %status, "superfluous write_header");
+            let at = Location::caller();
+            tracing::warn!(%first, second = %status, %at, "superfluous write_header");
             return;
         }
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
@@ -723,21 +725,16 @@ impl ResponseWriter {
         is_plain && is_direct && self.wire().conn.can_send_file()
     }
 
-    /// Sends `len` bytes of a file from `offset` on as part of the body, where
+    /// Sends bytes of a file as part of the body, where
     /// [`ResponseWriter::can_send_file`] holds. How many went out: fewer only
     /// if the file ends.
-    pub(crate) fn send_file(
-        &mut self,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<u64> {
+    pub(crate) fn send_file(&mut self, pages: Pages<'_>) -> io::Result<u64> {
         self.check()?;
-        if self.declared.is_some_and(|d| self.written + len > d) {
+        if self.declared.is_some_and(|d| self.written + pages.len > d) {
             return Err(WriteError::ContentLength.into());
         }
         self.flush_now()?;
-        let sent = self.wire().send_file(file, offset, len);
+        let sent = self.wire().send_file(pages);
         self.broken = sent.as_ref().err().map(io::Error::kind);
         self.written += sent.as_ref().copied().unwrap_or(0);
         sent

@@ -79,9 +79,6 @@ impl Server {
     /// contexts of their requests end.
     pub fn close(&self) {
         self.stop_accepting();
-        for entry in self.service.entries() {
-            entry.wire.scope.close();
-            entry.wire.conn.abort();
-        }
+        self.service.close();
     }
 }

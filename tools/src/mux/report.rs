@@ -74,7 +74,7 @@ impl Fault {
             } => Fault::Conflict {
                 pattern,
                 other,
-                reason,
+                reason: reason.into(),
                 example: example.into(),
             },
             other => Fault::Other {

@@ -35,6 +35,48 @@ fn one_request_one_write() {
 }
 
 #[test]
+fn refusals_are_counted_by_reason() {
+    let service = service(hello);
+    let heads = [
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    ];
+    for head in heads {
+        let (mut connection, conn) = connect(&service);
+        conn.arrive(head.as_bytes());
+        assert_eq!(run(&mut connection), Outcome::Done);
+    }
+    let list = service.stats.list();
+    let count = |name| {
+        list.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, count)| *count)
+    };
+    assert_eq!(count("requests_refused"), Some(3));
+    assert_eq!(count("refused_duplicate_host"), Some(2));
+    assert_eq!(count("refused_folded_line"), Some(1));
+    assert_eq!(count("refused_bare_lf"), None, "there was none");
+}
+
+#[test]
+fn a_size_that_never_comes_is_answered() {
+    for size in ["7fffffffffffffff", "8000000000000000", "ffffffffffffffff"] {
+        let body = format!("{size}\r\na\r\n0\r\n\r\n");
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let (mut connection, conn) = connect(&service(echo));
+        conn.arrive(request.as_bytes());
+        assert_eq!(run(&mut connection), Outcome::Done);
+        let sent = String::from_utf8(conn.sent()).unwrap();
+        assert!(
+            sent.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{size}: {sent}"
+        );
+    }
+}
+
+#[test]
 fn one_request_one_read() {
     let (mut connection, conn) = connect(&service(hello));
     conn.arrive_apart();

@@ -50,6 +50,14 @@ fn what_smuggles_is_refused() {
             "Content-Length: 1\r\nContent-Length: 2\r\n",
             E::ContentLength,
         ),
+        (
+            "Content-Length: 1\r\nContent-Length: 01\r\n",
+            E::ContentLength,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTrailer: X, content-length\r\n",
+            E::TrailerName,
+        ),
         ("Content-Length: +1\r\n", E::ContentLength),
         ("Content-Length: -1\r\n", E::ContentLength),
         ("Content-Length: 1 1\r\n", E::ContentLength),
@@ -161,6 +169,30 @@ fn targets_have_four_forms() {
         let target = &head.target;
         let got = [&target.host, &target.path, &target.query].map(text);
         assert_eq!(got, [host, path, query], "{line}");
+    }
+}
+
+#[test]
+fn targets_hosts_are_as_net_url_has_them() {
+    for host in [
+        "[::1", "[::1]x", "[::1]%25", "a:b", "a:b:1", "a%zz", "a%2fb", "a%", "::1", "a:-1",
+    ] {
+        let head = format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(refused(head.as_bytes()), HeadError::Target, "{host}");
+        let head = format!("CONNECT {host} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(refused(head.as_bytes()), HeadError::Target, "{host}");
+    }
+    for host in [
+        "a",
+        "a:",
+        "a:80",
+        "[::1]",
+        "[::1]:80",
+        "[fe80::1%25en0]:80",
+        "a%c3%a9",
+    ] {
+        let head = format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(parse_all(head.as_bytes(), 500).is_ok(), "{host}");
     }
 }
 
