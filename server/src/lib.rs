@@ -100,6 +100,7 @@ pub use http;
 #[cfg(feature = "json")]
 pub use json::JsonError;
 pub use log::{LogEntry, RequestLog};
+pub use mux::{Answer, Explanation, Match};
 pub use mux::{PatternError, PatternErrorKind, RegisterError, ServeMux};
 pub use panic::AbortHandler;
 pub use request::{Body, ChunkError, Fields, HeadError, HeaderMapError, MaxBytesError, Request};

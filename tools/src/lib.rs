@@ -27,6 +27,7 @@ mod demo;
 mod device;
 mod doctor;
 pub mod failure;
+mod mux;
 mod privileges;
 pub mod serve;
 mod signals;
@@ -52,6 +53,9 @@ enum Command {
     /// Check whether this machine and an interface are fit for AF_XDP, and say
     /// what mends what is not.
     Doctor(doctor::Options),
+    /// Say which of a list of patterns answers a request, and why; or why two
+    /// conflict.
+    Mux(mux::Options),
 }
 
 /// The command: what its arguments ask for, and its exit code.
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => ("demo", demo::run(&options)),
         Command::Serve(options) => ("serve", serve::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
+        Command::Mux(options) => ("mux", mux::run(&options)),
     };
     exit_with(&format!("wirepath {name}"), outcome)
 }

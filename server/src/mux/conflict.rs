@@ -40,11 +40,12 @@ impl Relation {
 
 /// Whether some request is matched by both and neither takes precedence.
 pub(super) fn conflict(a: &Pattern, b: &Pattern) -> bool {
-    a.host == b.host
-        && matches!(
-            methods(a, b).and(paths(a, b)),
-            Relation::Equivalent | Relation::Overlaps
-        )
+    a.host == b.host && matches!(relation(a, b), Relation::Equivalent | Relation::Overlaps)
+}
+
+/// How the requests of two patterns relate, their hosts aside.
+pub(super) fn relation(a: &Pattern, b: &Pattern) -> Relation {
+    methods(a, b).and(paths(a, b))
 }
 
 fn methods(a: &Pattern, b: &Pattern) -> Relation {
@@ -56,7 +57,7 @@ fn methods(a: &Pattern, b: &Pattern) -> Relation {
     }
 }
 
-fn paths(a: &Pattern, b: &Pattern) -> Relation {
+pub(super) fn paths(a: &Pattern, b: &Pattern) -> Relation {
     let common = a
         .segments
         .iter()
@@ -170,8 +171,9 @@ fn common_path(a: &Pattern, b: &Pattern) -> String {
     finish(path, surplus(a, b))
 }
 
-/// A path that `a` matches and `b` does not; there is one, since they overlap.
-fn difference_path(a: &Pattern, b: &Pattern) -> String {
+/// A path that `a` matches and `b` does not; there is one where they overlap,
+/// or `a` is more general.
+pub(super) fn difference_path(a: &Pattern, b: &Pattern) -> String {
     let mut path = Vec::new();
     for (sa, sb) in a.segments.iter().zip(&b.segments) {
         if sa.multi {

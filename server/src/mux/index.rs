@@ -41,6 +41,11 @@ impl Index {
         same_length.push(pattern.clone());
     }
 
+    /// Every registered pattern.
+    pub fn patterns(&self) -> impl Iterator<Item = &Arc<Pattern>> {
+        self.multis.iter().chain(self.by_length.values().flatten())
+    }
+
     /// The first registered pattern that `conflicts` says yes to, of those
     /// that could.
     pub fn find(

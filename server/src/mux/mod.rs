@@ -6,6 +6,7 @@
 //! finds those worth comparing, [`tree`] matches.
 
 mod conflict;
+mod explain;
 mod index;
 mod mapping;
 mod pattern;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
+pub use explain::{Answer, Explanation, Match};
 pub(crate) use pattern::Pattern;
 pub use pattern::{PatternError, PatternErrorKind};
 pub(crate) use tree::Spans;
@@ -155,16 +157,7 @@ impl ServeMux {
         let method = r.method().as_str().as_bytes();
         let escaped = r.escaped_path();
         let is_connect = *r.method() == Method::CONNECT;
-        let (host, path) = if is_connect {
-            (r.host_bytes(), Cow::Borrowed(escaped))
-        } else {
-            // The host is of no use where no pattern has one.
-            let host = match self.tree.has_hosts() {
-                true => strip_port(r.host_bytes()),
-                false => b"".as_slice(),
-            };
-            (host, path::clean(escaped))
-        };
+        let (host, path) = self.key(r);
         // A CONNECT request names its host in the target for the redirect, and
         // in `Host` for the match.
         let redirect_host = match is_connect {
@@ -195,6 +188,20 @@ impl ServeMux {
             Some(leaf) => Route::Found(leaf),
             None => self.no_match(host, &path),
         }
+    }
+
+    /// The host and the path that a request is matched by.
+    fn key<'r>(&self, r: &'r Request) -> (&'r [u8], Cow<'r, [u8]>) {
+        let escaped = r.escaped_path();
+        if *r.method() == Method::CONNECT {
+            return (r.host_bytes(), Cow::Borrowed(escaped));
+        }
+        // The host is of no use where no pattern has one.
+        let host = match self.tree.has_hosts() {
+            true => strip_port(r.host_bytes()),
+            false => b"".as_slice(),
+        };
+        (host, path::clean(escaped))
     }
 
     #[cold]
@@ -246,13 +253,18 @@ impl Handler for ServeMux {
     }
 }
 
-fn redirect(w: &mut ResponseWriter, r: &Request, mut path: Vec<u8>) {
+fn redirect(w: &mut ResponseWriter, r: &Request, path: Vec<u8>) {
+    let url = redirect_target(r, path);
+    response::redirect(w, r, &url, StatusCode::TEMPORARY_REDIRECT);
+}
+
+/// The path, with the request's query.
+fn redirect_target(r: &Request, mut path: Vec<u8>) -> String {
     if !r.query().is_empty() {
         path.push(b'?');
         path.extend_from_slice(r.query().as_bytes());
     }
-    let url = String::from_utf8(path).expect("an escaped path is ASCII and a query is text");
-    response::redirect(w, r, &url, StatusCode::TEMPORARY_REDIRECT);
+    String::from_utf8(path).expect("an escaped path is ASCII and a query is text")
 }
 
 fn conflict_error(pattern: &Pattern, other: &Pattern) -> RegisterError {

@@ -80,6 +80,7 @@ mod files;
 mod keep_alive;
 mod kernel;
 mod lab;
+mod mux;
 mod oracle;
 mod ping;
 mod routes;
