@@ -100,6 +100,17 @@ oracle: ## Ask Go's net/http anew and record its answers (GO=)
 		cargo test -p wirepath-tests --test oracle -- --ignored --nocapture record
 	cd tests/oracle/files && $(GO) run . > vectors.json
 
+# Seconds for each target.
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads a peer's bytes (nightly Rust, cargo-fuzz)
+	cd server && for target in $$(cargo +nightly fuzz list); do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096; \
+	done
+
 .PHONY: demo
 demo: ## Follow one request through the fourteen stages
 	cargo run --release -- demo

@@ -1,6 +1,7 @@
 //! A connection whose client has sent all that it will send.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, Cursor, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,9 +9,10 @@ use wirepath_runtime::Nanos;
 
 use crate::conn::Conn;
 
-/// Gives what was sent, then the end; keeps what is written. Nothing waits.
+/// Gives what was sent, piece by piece, then the end; keeps what is written.
+/// Nothing waits.
 pub(super) struct Canned {
-    left: Mutex<io::Cursor<Vec<u8>>>,
+    left: Mutex<VecDeque<Cursor<Vec<u8>>>>,
     written: Mutex<Vec<u8>>,
     peer: SocketAddr,
     local: SocketAddr,
@@ -18,8 +20,16 @@ pub(super) struct Canned {
 
 impl Canned {
     pub fn new(sent: Vec<u8>, peer: SocketAddr, local: SocketAddr) -> Canned {
+        Canned::in_pieces([sent], peer, local)
+    }
+
+    pub fn in_pieces(
+        sent: impl IntoIterator<Item = Vec<u8>>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Canned {
         Canned {
-            left: Mutex::new(io::Cursor::new(sent)),
+            left: Mutex::new(sent.into_iter().map(Cursor::new).collect()),
             written: Mutex::default(),
             peer,
             local,
@@ -36,7 +46,13 @@ impl Canned {
 impl Conn for Canned {
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        io::Read::read(&mut *left, into)
+        while let Some(piece) = left.front_mut() {
+            match piece.read(into)? {
+                0 if !into.is_empty() => drop(left.pop_front()),
+                n => return Ok(n),
+            }
+        }
+        Ok(0)
     }
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {

@@ -47,11 +47,13 @@
 mod canned;
 mod client;
 mod pipe;
+mod raw;
 mod request;
 mod response;
 mod server;
 
 pub use client::Client;
+pub use raw::answer_to;
 pub use request::{RequestBuilder, request};
 pub use response::Response;
 pub use server::TestServer;

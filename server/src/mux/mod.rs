@@ -76,6 +76,8 @@ pub enum RegisterError {
 pub struct ServeMux {
     tree: Tree,
     index: Index,
+    not_found: Option<Box<dyn Handler>>,
+    method_not_allowed: Option<Box<dyn Handler>>,
 }
 
 /// What [`ServeMux::route`] found.
@@ -141,6 +143,53 @@ impl ServeMux {
             .map_err(|other| conflict_error(&pattern, &other))?;
         self.index.add(&pattern);
         Ok(())
+    }
+
+    /// Has `handler` answer below `prefix`, which is a pattern without a slash at
+    /// its end, as if the path began there: another mux, say. It sees the path
+    /// values of `prefix` beside its own. A redirect that it answers with is
+    /// relative to its own root, as with Go's `StripPrefix`.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use wirepath::{Request, ResponseWriter, ServeMux, httptest};
+    ///
+    /// let mut shop = ServeMux::new();
+    /// shop.handle_func("GET /items/{id}", |w: &mut ResponseWriter, r: &mut Request| {
+    ///     let _ = write!(w, "{} of {}", r.path_value("id"), r.path_value("shop"));
+    /// });
+    /// let mut mux = ServeMux::new();
+    /// mux.mount("/shops/{shop}", shop);
+    /// let answer = httptest::request("GET", "/shops/7/items/42").serve(&mux);
+    /// assert_eq!(answer.text(), "42 of 7");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`ServeMux::handle`].
+    #[track_caller]
+    pub fn mount(&mut self, prefix: &str, handler: impl Handler) {
+        let pattern = format!("{prefix}/");
+        let segments = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
+        self.handle(&pattern, move |w: &mut ResponseWriter, r: &mut Request| {
+            let mut slashes = memchr::memchr_iter(b'/', r.escaped_path());
+            let start = slashes.nth(segments).expect("the pattern has as many");
+            let below = r.escaped_path()[start..].to_vec();
+            let before = r.rewrite(Some(below), None);
+            handler.serve(w, r);
+            r.end_rewrite(before);
+        });
+    }
+
+    /// Has `handler` answer what no pattern matches, in place of 404.
+    pub fn not_found_handler(&mut self, handler: impl Handler) {
+        self.not_found = Some(Box::new(handler));
+    }
+
+    /// Has `handler` answer what patterns match under other methods alone, in
+    /// place of 405. `Allow` is set before it is called.
+    pub fn method_not_allowed_handler(&mut self, handler: impl Handler) {
+        self.method_not_allowed = Some(Box::new(handler));
     }
 
     /// The handler that would answer a request, and its pattern; `None` where the
@@ -246,9 +295,18 @@ impl Handler for ServeMux {
             Route::Redirect(path) => redirect(w, r, path),
             Route::NotAllowed(allow) => {
                 w.header("Allow", &allow);
-                response::error(w, "Method Not Allowed", StatusCode::METHOD_NOT_ALLOWED);
+                match &self.method_not_allowed {
+                    Some(handler) => handler.serve(w, r),
+                    None => {
+                        let status = StatusCode::METHOD_NOT_ALLOWED;
+                        response::error(w, "Method Not Allowed", status);
+                    }
+                }
             }
-            Route::NotFound => response::not_found(w, r),
+            Route::NotFound => match &self.not_found {
+                Some(handler) => handler.serve(w, r),
+                None => response::not_found(w, r),
+            },
         }
     }
 }

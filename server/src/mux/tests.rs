@@ -231,3 +231,35 @@ fn a_conflict_has_a_request_that_both_match() {
         }
     }
 }
+
+#[test]
+fn a_mux_below_another_sees_both_values() {
+    let tell = |w: &mut ResponseWriter, r: &mut Request| {
+        let values = ["a", "b"].map(|name| r.path_value(name).into_owned());
+        let text = format!("{} {} {}", r.pattern(), r.path(), values.join(","));
+        std::io::Write::write_all(w, text.as_bytes()).unwrap();
+    };
+    let mut inner = ServeMux::new();
+    inner.handle_func("/x/{b}", tell);
+    inner.handle_func("/{$}", tell);
+    let mut outer = ServeMux::new();
+    outer.mount("/in/{a}", inner);
+    outer.not_found_handler(|w: &mut ResponseWriter, _: &mut Request| {
+        w.write_header(StatusCode::GONE);
+    });
+    outer.handle_func("POST /only", tell);
+    outer.method_not_allowed_handler(|w: &mut ResponseWriter, _: &mut Request| {
+        w.write_header(StatusCode::IM_A_TEAPOT);
+    });
+    let get = |target: &str| crate::httptest::request("GET", target).serve(&outer);
+    assert_eq!(get("/in/1%2F2/x/3").text(), "/x/{b} /x/3 1/2,3");
+    assert_eq!(get("/in/1/").text(), "/{$} / 1,");
+    assert_eq!(get("/in/1/y").status(), 404);
+    assert_eq!(get("/in/1").header("Location"), Some("/in/1/"));
+    assert_eq!(get("/none").status(), 410);
+    let refused = get("/only");
+    assert_eq!(
+        (refused.status(), refused.header("Allow")),
+        (418, Some("POST"))
+    );
+}
