@@ -53,7 +53,7 @@ use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
     trace,
 };
-use crate::trace::Stage;
+use crate::trace::Kind;
 
 #[cfg(test)]
 mod tests;
@@ -316,7 +316,7 @@ impl Queue for CableEnd {
         }
         while let Some(frame) = self.tx.pop_front() {
             let at = moment(now);
-            trace(at, Stage::DriverKick, &frame);
+            trace(at, Kind::DriverKick, &frame);
             self.stats.tx_frames += 1;
             self.stats.tx_bytes += frame.len() as u64;
             self.in_flight += 1;
@@ -333,7 +333,7 @@ impl Queue for CableEnd {
     fn reclaim(&mut self, _now: Nanos) -> usize {
         let mut taken = 0;
         while let Some(done) = self.own.done.pop() {
-            trace(done.at, Stage::NicDone, &done.frame);
+            trace(done.at, Kind::NicDone, &done.frame);
             taken += 1;
         }
         // What lies on the wire to an end that is gone will not be taken.

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::trace::{Event, Stage, emit, enabled};
+use crate::trace::{Event, Kind, emit, enabled};
 
 /// Frames that one call moves at most. Bounds the time that a shard spends
 /// between two looks at anything else.
@@ -194,7 +194,7 @@ pub(crate) fn move_to_ring(
     let taken = wanted.min(room);
     stats.tx_ring_full += u64::from(taken < wanted);
     for frame in offered.drain(..taken) {
-        trace(moment(now), Stage::NicTx, &frame);
+        trace(moment(now), Kind::NicTx, &frame);
         ring.push_back(frame);
     }
     taken
@@ -208,7 +208,7 @@ pub(crate) fn moment(now: Nanos) -> Nanos {
 }
 
 /// Emits `stage` for a frame that carries part of a stream.
-pub(crate) fn trace(at: Nanos, stage: Stage, frame: &Frame) {
+pub(crate) fn trace(at: Nanos, stage: Kind, frame: &Frame) {
     let tag = frame.meta.tag;
     if tag.flow != 0 {
         let mut event = Event::new(at, stage, tag.flow).frame(frame.len());

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use wirepath_driver::Nanos;
-use wirepath_driver::trace::{self, Actor, Event, Stage};
+use wirepath_driver::trace::{self, Actor, Event, Kind};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
@@ -626,7 +626,7 @@ fn trace_run(actor: Actor) {
     let at = crate::time::now();
     trace::emit(Event {
         actor,
-        ..Event::new(at, Stage::GRun, 0)
+        ..Event::new(at, Kind::GRun, 0)
     });
 }
 

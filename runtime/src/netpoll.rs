@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::event::Timespec;
 use wirepath_driver::Nanos;
-use wirepath_driver::trace::{self, Actor, Stage};
+use wirepath_driver::trace::{self, Kind};
 use wirepath_stack::syscall::{Ready, Turn};
 use wirepath_stack::{Errno, Fd, Stack};
 
@@ -343,12 +343,8 @@ impl PollDesc {
 
     #[cold]
     fn trace_ready(&self, waiter: &Parker) {
-        let mut event = trace::Event::new(now(), Stage::GReady, self.flow());
-        event.actor = Actor {
-            g: waiter.goroutine_id(),
-            ..Actor::default()
-        };
-        trace::emit(event);
+        let event = trace::Event::new(now(), Kind::GReady, self.flow());
+        trace::emit(event.to(waiter.goroutine_id()));
     }
 
     /// Announces a waiter. `Armed`: park, or return to the scheduler; the

@@ -69,6 +69,8 @@ mod panic;
 mod path;
 mod request;
 mod response;
+#[cfg(feature = "see")]
+pub mod see;
 mod server;
 mod service;
 mod spans;

@@ -10,7 +10,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
-use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::trace::{self, Kind};
 use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Offload, Queue, SegmentTag, Spares, clock};
 
 use crate::MacAddr;
@@ -263,7 +263,7 @@ impl Line<'_> {
         }
         *self.sent = sent;
         if trace::enabled() {
-            let event = trace::Event::new(clock::now(), Stage::TcpSegment, self.flow);
+            let event = trace::Event::new(clock::now(), Kind::TcpSegment, self.flow);
             trace::emit(event.bytes(offset, sent.len as usize).frame(frame.len()));
         }
     }

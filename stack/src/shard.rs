@@ -27,7 +27,7 @@ use std::time::Duration;
 use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
-use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::trace::{self, Kind};
 use wirepath_driver::{BURST_FRAMES, Frame, Nanos, Queue, clock};
 
 use crate::buffer::Arena;
@@ -234,7 +234,7 @@ impl Shard {
                     if trace::enabled() {
                         let at = conn.received();
                         let waiting = conn.socket.get().recv_queue();
-                        let event = trace::Event::new(clock::now(), Stage::FdReady, fd.raw());
+                        let event = trace::Event::new(clock::now(), Kind::FdReady, fd.raw());
                         trace::emit(event.bytes(at - waiting as u64, waiting));
                     }
                     events.push(Event { fd, token, ready });

@@ -33,7 +33,7 @@ use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
     trace,
 };
-use crate::trace::Stage;
+use crate::trace::Kind;
 
 mod error;
 mod open;
@@ -226,7 +226,7 @@ impl Tap {
         while let Some(frame) = self.tx.front() {
             match self.write(frame) {
                 Ok(_) => {
-                    trace(moment(now), Stage::DriverKick, frame);
+                    trace(moment(now), Kind::DriverKick, frame);
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
                 }

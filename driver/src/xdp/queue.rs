@@ -52,7 +52,7 @@ use super::{XdpError, sys};
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, SegmentTag, Spares};
 use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
-use crate::trace::{Event, Stage, emit, enabled};
+use crate::trace::{Event, Kind, emit, enabled};
 
 /// How long to wait before calling the kernel again that left frames in the TX
 /// ring. Nothing announces that it could take more.
@@ -403,7 +403,7 @@ impl XdpQueue {
             .cursor()
             .set_pos(len);
         self.descs[place] = desc;
-        trace(moment(now), Stage::NicTx, &frame);
+        trace(moment(now), Kind::NicTx, &frame);
         if enabled() && frame.meta.tag.flow != 0 {
             self.unkicked.push((frame.meta.tag, len));
         }
@@ -460,7 +460,7 @@ impl XdpQueue {
             for place in 0..count {
                 let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
-                    trace(moment(now), Stage::NicDone, &frame);
+                    trace(moment(now), Kind::NicDone, &frame);
                     self.spares.put(frame);
                 }
             }
@@ -551,7 +551,7 @@ impl Queue for XdpQueue {
         }
         self.stats.kicks += 1;
         for (tag, frame_len) in self.unkicked.drain(..) {
-            let event = Event::new(moment(now), Stage::DriverKick, tag.flow).frame(frame_len);
+            let event = Event::new(moment(now), Kind::DriverKick, tag.flow).frame(frame_len);
             emit(event.bytes(tag.offset, tag.len as usize));
         }
         order_before_flag();

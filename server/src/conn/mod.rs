@@ -26,7 +26,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use wirepath_runtime::Nanos;
 use wirepath_runtime::context::Context;
-use wirepath_runtime::trace::{self, Event, Stage};
+use wirepath_runtime::trace::{self, Event, Kind};
 
 pub(crate) use entry::Entry;
 use exchange::Exchange;
@@ -339,7 +339,7 @@ impl Connection {
 
     fn trace(&self, started: Nanos) {
         let now = wirepath_runtime::now();
-        let mut event = Event::new(now, Stage::HttpHandler, self.wire.conn.flow());
+        let mut event = Event::new(now, Kind::HttpHandler, self.wire.conn.flow());
         event.dur_ns = now.0.saturating_sub(started.0);
         trace::emit(event);
     }

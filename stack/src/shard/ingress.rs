@@ -6,7 +6,7 @@ use std::time::Duration;
 use smoltcp::iface::Interface;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
-use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::trace::{self, Kind};
 use wirepath_driver::{Frame, Nanos, Offload, clock};
 
 use super::fate::Fate;
@@ -135,10 +135,10 @@ impl Shard {
             trace::emit(event.bytes(offset, segment.payload_len));
         };
         if let Some(at) = frame.meta.rx_at {
-            event(at, Stage::NicRx);
+            event(at, Kind::NicRx);
         }
-        event(frame.meta.polled_at, Stage::DriverPoll);
-        event(clock::now(), Stage::FlowLookup);
+        event(frame.meta.polled_at, Kind::DriverPoll);
+        event(clock::now(), Kind::FlowLookup);
     }
 
     /// A segment of a connection that we have.
@@ -635,7 +635,7 @@ impl Conn {
     #[cold]
     fn trace_ingress(&self, segment: &Segment, received: u64, frame_len: usize) {
         let offset = self.offset_of(segment, received);
-        let event = trace::Event::new(clock::now(), Stage::TcpIngress, self.fd.raw());
+        let event = trace::Event::new(clock::now(), Kind::TcpIngress, self.fd.raw());
         trace::emit(event.bytes(offset, segment.payload_len).frame(frame_len));
     }
 }

@@ -129,7 +129,7 @@ fn a_flush_under_a_held_lock_is_served_by_the_holder() {
 
 #[test]
 fn the_trace_names_every_stage_of_the_stack() {
-    use wirepath_driver::trace::{self, Stage};
+    use wirepath_driver::trace::{self, Kind};
     trace::enable(1 << 12);
     let mut net = Net::new();
     let (_, server, client) = net.connected();
@@ -141,22 +141,22 @@ fn the_trace_names_every_stage_of_the_stack() {
     net.flush(0);
     let events = trace::snapshot().events;
     for (stage, want) in [
-        (Stage::TcpIngress, (0, 7)),
-        (Stage::FdReady, (0, 7)),
-        (Stage::ConnRead, (0, 7)),
-        (Stage::ConnWrite, (0, 8)),
-        (Stage::TcpSegment, (0, 8)),
+        (Kind::TcpIngress, (0, 7)),
+        (Kind::FdReady, (0, 7)),
+        (Kind::ConnRead, (0, 7)),
+        (Kind::ConnWrite, (0, 8)),
+        (Kind::TcpSegment, (0, 8)),
     ] {
         let found = events
             .iter()
-            .any(|e| e.stage == stage && e.flow == server.raw() && (e.offset, e.len) == want);
+            .any(|e| e.kind == stage && e.flow == server.raw() && (e.offset, e.len) == want);
         assert!(found, "{stage} of {want:?}");
     }
-    for stage in [Stage::DriverPoll, Stage::FlowLookup] {
+    for stage in [Kind::DriverPoll, Kind::FlowLookup] {
         assert!(
             events
                 .iter()
-                .any(|e| e.stage == stage && e.flow == server.raw())
+                .any(|e| e.kind == stage && e.flow == server.raw())
         );
     }
 }

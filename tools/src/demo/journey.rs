@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use wirepath_driver::trace::{Event, Stage};
+use wirepath_driver::trace::{Event, Kind};
 use wirepath_driver::{Nanos, QueueInfo};
 
 /// The events that one request owns: of each stage, the first that belongs to
@@ -13,7 +13,7 @@ use wirepath_driver::{Nanos, QueueInfo};
 /// (readiness, scheduling) belong to it by the flow, the goroutine and the
 /// order in time.
 pub struct Journey {
-    steps: Vec<(Stage, Option<Event>)>,
+    steps: Vec<(Kind, Option<Event>)>,
     /// When the frame with the request was first seen.
     start: Nanos,
     sees_nic_rx: bool,
@@ -31,39 +31,38 @@ impl Journey {
         offset: u64,
         device: &QueueInfo,
     ) -> Option<Journey> {
-        let find = |stage: Stage, from: Nanos, fits: &dyn Fn(&Event) -> bool| {
+        let find = |stage: Kind, from: Nanos, fits: &dyn Fn(&Event) -> bool| {
             events
                 .iter()
-                .find(|e| e.stage == stage && e.at >= from && fits(e))
+                .find(|e| e.kind == stage && e.at >= from && fits(e))
                 .copied()
         };
         let mine = |e: &Event| e.flow == flow;
         let my_bytes = |e: &Event| e.flow == flow && e.len > 0;
 
         let carried = |e: &Event| my_bytes(e) && e.offset == offset;
-        let ingress = find(Stage::TcpIngress, Nanos::ZERO, &carried)?;
-        let ready = find(Stage::FdReady, ingress.at, &mine)?;
-        let g_ready = find(Stage::GReady, ready.at, &mine)?;
-        let runs = |e: &Event| e.actor.g == g_ready.actor.g;
-        let read = find(Stage::ConnRead, g_ready.at, &carried)?;
-        let write = find(Stage::ConnWrite, read.at, &my_bytes)?;
+        let ingress = find(Kind::TcpIngress, Nanos::ZERO, &carried)?;
+        let ready = find(Kind::FdReady, ingress.at, &mine)?;
+        let g_ready = find(Kind::GReady, ready.at, &mine)?;
+        let runs = |e: &Event| e.actor.g == g_ready.target();
+        let read = find(Kind::ConnRead, g_ready.at, &carried)?;
+        let write = find(Kind::ConnWrite, read.at, &my_bytes)?;
         let out = |e: &Event| my_bytes(e) && e.offset == write.offset;
         let at = |stage| match stage {
-            Stage::NicRx | Stage::DriverPoll | Stage::FlowLookup => {
-                find(stage, Nanos::ZERO, &carried)
-            }
-            Stage::TcpIngress => Some(ingress),
-            Stage::FdReady => Some(ready),
-            Stage::GReady => Some(g_ready),
-            Stage::GRun => find(stage, g_ready.at, &runs),
-            Stage::ConnRead => Some(read),
-            Stage::ConnWrite => Some(write),
-            Stage::TcpSegment | Stage::NicTx | Stage::DriverKick | Stage::NicDone => {
+            Kind::NicRx | Kind::DriverPoll | Kind::FlowLookup => find(stage, Nanos::ZERO, &carried),
+            Kind::TcpIngress => Some(ingress),
+            Kind::FdReady => Some(ready),
+            Kind::GReady => Some(g_ready),
+            Kind::GRun => find(stage, g_ready.at, &runs),
+            Kind::ConnRead => Some(read),
+            Kind::ConnWrite => Some(write),
+            Kind::TcpSegment | Kind::NicTx | Kind::DriverKick | Kind::NicDone => {
                 find(stage, write.at, &out)
             }
-            Stage::HttpHandler => find(stage, read.at, &mine),
+            Kind::HttpHandler => find(stage, read.at, &mine),
+            _ => None,
         };
-        let steps: Vec<_> = Stage::ALL
+        let steps: Vec<_> = Kind::STAGES
             .iter()
             .map(|stage| (*stage, at(*stage)))
             .collect();
@@ -78,14 +77,14 @@ impl Journey {
     }
 
     /// Why a stage has no event.
-    fn absence(&self, stage: Stage) -> String {
+    fn absence(&self, stage: Kind) -> String {
         let kind = self.device.split(' ').next().unwrap_or("device");
         let kind = if kind == "tap" { "a TAP" } else { kind };
         match stage {
-            Stage::NicRx if !self.sees_nic_rx => {
+            Kind::NicRx if !self.sees_nic_rx => {
                 format!("not visible on {kind}: a frame is first seen when read(2) returns it")
             }
-            Stage::NicDone if !self.sees_nic_done => {
+            Kind::NicDone if !self.sees_nic_done => {
                 format!("not visible on {kind}: write(2) is kick and completion in one")
             }
             _ => "not in the trace".to_owned(),
@@ -99,30 +98,31 @@ fn words(event: &Event) -> String {
         let end = event.offset + u64::from(event.len);
         format!("bytes {}..{end} {what}", event.offset)
     };
-    match event.stage {
-        Stage::NicRx => format!("frame of {} bytes in the RX ring", event.frame_len),
-        Stage::DriverPoll => format!("frame of {} bytes taken off the ring", event.frame_len),
-        Stage::FlowLookup => format!("4-tuple is fd {}", event.fd_number()),
-        Stage::TcpIngress => bytes("of the stream processed by smoltcp"),
-        Stage::FdReady => format!(
+    match event.kind {
+        Kind::NicRx => format!("frame of {} bytes in the RX ring", event.frame_len),
+        Kind::DriverPoll => format!("frame of {} bytes taken off the ring", event.frame_len),
+        Kind::FlowLookup => format!("4-tuple is fd {}", event.fd_number()),
+        Kind::TcpIngress => bytes("of the stream processed by smoltcp"),
+        Kind::FdReady => format!(
             "fd {} readable, {} bytes queued",
             event.fd_number(),
             event.len
         ),
-        Stage::GReady => format!("netpoll made goroutine {} runnable", event.actor.g),
-        Stage::GRun => "picked and run".to_owned(),
-        Stage::ConnRead => bytes("copied to the goroutine"),
-        Stage::ConnWrite => bytes("into the send buffer"),
-        Stage::TcpSegment => bytes("cut into a segment"),
-        Stage::NicTx => format!("frame of {} bytes in the TX ring", event.frame_len),
-        Stage::DriverKick => format!("frame of {} bytes handed to the device", event.frame_len),
-        Stage::NicDone => format!("frame of {} bytes back in the pool", event.frame_len),
-        Stage::HttpHandler => {
+        Kind::GReady => format!("netpoll made goroutine {} runnable", event.target()),
+        Kind::GRun => "picked and run".to_owned(),
+        Kind::ConnRead => bytes("copied to the goroutine"),
+        Kind::ConnWrite => bytes("into the send buffer"),
+        Kind::TcpSegment => bytes("cut into a segment"),
+        Kind::NicTx => format!("frame of {} bytes in the TX ring", event.frame_len),
+        Kind::DriverKick => format!("frame of {} bytes handed to the device", event.frame_len),
+        Kind::NicDone => format!("frame of {} bytes back in the pool", event.frame_len),
+        Kind::HttpHandler => {
             format!(
                 "from head parsed to last byte written: {}",
                 micros(event.dur_ns)
             )
         }
+        other => other.name().to_owned(),
     }
 }
 
@@ -175,7 +175,7 @@ impl fmt::Display for Journey {
                 Some(event) => {
                     let at = micros(event.at.0.saturating_sub(self.start.0));
                     // The handler's end is no step of the way: it spans 8 and 9.
-                    let step = if *stage == Stage::HttpHandler {
+                    let step = if *stage == Kind::HttpHandler {
                         String::new()
                     } else {
                         let step = micros(event.at.0.saturating_sub(last.0));
@@ -211,38 +211,35 @@ mod tests {
         let on = |at, stage| Event::new(Nanos(at), stage, FLOW);
         vec![
             // The handshake: no bytes of the stream.
-            on(1_000, Stage::DriverPoll),
-            on(1_100, Stage::TcpIngress),
+            on(1_000, Kind::DriverPoll),
+            on(1_100, Kind::TcpIngress),
             // Somebody else.
-            Event::new(Nanos(1_500), Stage::TcpIngress, 99).bytes(0, 5),
-            on(2_000, Stage::DriverPoll).bytes(0, 80).frame(134),
-            on(2_200, Stage::FlowLookup).bytes(0, 80),
-            on(2_700, Stage::TcpIngress).bytes(0, 80),
-            on(2_900, Stage::FdReady),
+            Event::new(Nanos(1_500), Kind::TcpIngress, 99).bytes(0, 5),
+            on(2_000, Kind::DriverPoll).bytes(0, 80).frame(134),
+            on(2_200, Kind::FlowLookup).bytes(0, 80),
+            on(2_700, Kind::TcpIngress).bytes(0, 80),
+            on(2_900, Kind::FdReady),
+            on(3_000, Kind::GReady).to(7),
             Event {
                 actor: g,
-                ..on(3_000, Stage::GReady)
+                ..Event::new(Nanos(3_200), Kind::GRun, 0)
             },
             Event {
                 actor: g,
-                ..Event::new(Nanos(3_200), Stage::GRun, 0)
+                ..on(3_400, Kind::ConnRead).bytes(0, 80)
             },
             Event {
                 actor: g,
-                ..on(3_400, Stage::ConnRead).bytes(0, 80)
-            },
-            Event {
-                actor: g,
-                ..on(4_400, Stage::ConnWrite).bytes(0, 130)
+                ..on(4_400, Kind::ConnWrite).bytes(0, 130)
             },
             Event {
                 actor: g,
                 dur_ns: 900,
-                ..on(4_500, Stage::HttpHandler)
+                ..on(4_500, Kind::HttpHandler)
             },
-            on(5_000, Stage::TcpSegment).bytes(0, 130),
-            on(5_100, Stage::NicTx).bytes(0, 130).frame(184),
-            on(9_100, Stage::DriverKick).bytes(0, 130).frame(184),
+            on(5_000, Kind::TcpSegment).bytes(0, 130),
+            on(5_100, Kind::NicTx).bytes(0, 130).frame(184),
+            on(9_100, Kind::DriverKick).bytes(0, 130).frame(184),
         ]
     }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use wirepath::Server;
 use wirepath::runtime::{self, Runtime, net};
 use wirepath_driver::cable::{CableOptions, cable};
-use wirepath_driver::trace::{self, Stage};
+use wirepath_driver::trace::{self, Kind};
 use wirepath_stack::{Cidr, Config};
 
 use crate::device::{self, Attachment, Opened};
@@ -230,10 +230,7 @@ fn show(
 fn tell(answers: &Answers, attachment: &Attachment) -> Result<(), Failure> {
     let snapshot = trace::snapshot();
     // One connection: the flow is that of the handler.
-    let handled = snapshot
-        .events
-        .iter()
-        .find(|e| e.stage == Stage::HttpHandler);
+    let handled = snapshot.events.iter().find(|e| e.kind == Kind::HttpHandler);
     let journey = handled
         .and_then(|e| {
             let offset = REQUEST.len() as u64;

@@ -12,205 +12,19 @@
 //! [`crate::QueueInfo`].
 
 use std::cell::{Cell, OnceCell};
-use std::fmt;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::clock::Nanos;
+mod event;
 
-/// The stages of the path, numbered as in the architecture's picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Stage {
-    /// Frame in the RX ring.
-    NicRx = 1,
-    /// A burst taken off the ring.
-    DriverPoll = 2,
-    /// 4-tuple to connection.
-    FlowLookup = 3,
-    /// smoltcp processed the segment.
-    TcpIngress = 4,
-    /// The socket buffer has data, the fd is marked.
-    FdReady = 5,
-    /// netpoll made the goroutine runnable.
-    GReady = 6,
-    /// A P picked it, an M runs it.
-    GRun = 7,
-    /// Bytes copied to the goroutine.
-    ConnRead = 8,
-    /// Bytes in the socket send buffer.
-    ConnWrite = 9,
-    /// smoltcp cut a segment from the send buffer.
-    TcpSegment = 10,
-    /// Frame in the TX ring.
-    NicTx = 11,
-    /// Ring handed to the device.
-    DriverKick = 12,
-    /// Frame back in the pool.
-    NicDone = 13,
-    /// From head parsed to last byte written; has a duration.
-    HttpHandler = 14,
-}
-
-impl Stage {
-    /// All stages, in order.
-    pub const ALL: [Stage; 14] = [
-        Stage::NicRx,
-        Stage::DriverPoll,
-        Stage::FlowLookup,
-        Stage::TcpIngress,
-        Stage::FdReady,
-        Stage::GReady,
-        Stage::GRun,
-        Stage::ConnRead,
-        Stage::ConnWrite,
-        Stage::TcpSegment,
-        Stage::NicTx,
-        Stage::DriverKick,
-        Stage::NicDone,
-        Stage::HttpHandler,
-    ];
-
-    /// The stage's name: `nic.rx`, …
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::NicRx => "nic.rx",
-            Stage::DriverPoll => "driver.poll",
-            Stage::FlowLookup => "flow.lookup",
-            Stage::TcpIngress => "tcp.ingress",
-            Stage::FdReady => "fd.ready",
-            Stage::GReady => "g.ready",
-            Stage::GRun => "g.run",
-            Stage::ConnRead => "conn.read",
-            Stage::ConnWrite => "conn.write",
-            Stage::TcpSegment => "tcp.segment",
-            Stage::NicTx => "nic.tx",
-            Stage::DriverKick => "driver.kick",
-            Stage::NicDone => "nic.done",
-            Stage::HttpHandler => "http.handler",
-        }
-    }
-
-    fn from_number(n: u8) -> Option<Stage> {
-        Stage::ALL.get(usize::from(n).checked_sub(1)?).copied()
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Who ran when an event happened: put by the runtime at each switch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Actor {
-    /// The goroutine; 0 for none (the scheduler itself, or a plain thread).
-    pub g: u64,
-    /// The P, plus one; 0 for none.
-    pub p: u16,
-    /// The M, plus one; 0 for none.
-    pub m: u16,
-}
-
-/// One event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// When it happened.
-    pub at: Nanos,
-    /// What happened.
-    pub stage: Stage,
-    /// Who ran.
-    pub actor: Actor,
-    /// The flow and its fd, which are one identity ([`Event::fd_number`]); 0
-    /// where none is known.
-    pub flow: u64,
-    /// Offset in the stream of the flow (of its direction) of the first byte.
-    pub offset: u64,
-    /// Bytes of the stream.
-    pub len: u32,
-    /// Bytes of the frame, for stages that have one.
-    pub frame_len: u32,
-    /// How long it took, where the stage has a duration.
-    pub dur_ns: u64,
-}
-
-impl Event {
-    /// An event of `stage` at `at` on `flow`, nothing else known.
-    pub fn new(at: Nanos, stage: Stage, flow: u64) -> Event {
-        Event {
-            at,
-            stage,
-            actor: Actor::default(),
-            flow,
-            offset: 0,
-            len: 0,
-            frame_len: 0,
-            dur_ns: 0,
-        }
-    }
-
-    /// The same event about `len` bytes of the stream from `offset`.
-    #[must_use]
-    pub fn bytes(mut self, offset: u64, len: usize) -> Event {
-        self.offset = offset;
-        self.len = u32::try_from(len).unwrap_or(u32::MAX);
-        self
-    }
-
-    /// The same event about a frame of `len` bytes.
-    #[must_use]
-    pub fn frame(mut self, len: usize) -> Event {
-        self.frame_len = u32::try_from(len).unwrap_or(u32::MAX);
-        self
-    }
-
-    /// The number that people see for the flow's fd: its slot, the low 24 bits.
-    pub fn fd_number(&self) -> u32 {
-        u32::try_from(self.flow & 0xff_ffff).expect("24 bits fit")
-    }
-
-    fn encode(&self) -> [u64; WORDS] {
-        let actor = self.actor;
-        let who = u64::from(actor.p) << 16 | u64::from(actor.m) | u64::from(self.stage as u8) << 32;
-        let lens = u64::from(self.len) << 32 | u64::from(self.frame_len);
-        [
-            self.at.0,
-            who,
-            actor.g,
-            self.flow,
-            self.offset,
-            lens,
-            self.dur_ns,
-        ]
-    }
-
-    fn decode(words: [u64; WORDS]) -> Option<Event> {
-        let [at, who, g, flow, offset, lens, dur_ns] = words;
-        Some(Event {
-            at: Nanos(at),
-            stage: Stage::from_number((who >> 32) as u8)?,
-            actor: Actor {
-                g,
-                p: (who >> 16) as u16,
-                m: who as u16,
-            },
-            flow,
-            offset,
-            len: (lens >> 32) as u32,
-            frame_len: lens as u32,
-            dur_ns,
-        })
-    }
-}
-
-const WORDS: usize = 7;
+pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, TEXT_LEN, fd_number};
 
 /// A slot: the number of the event in it plus one (0 while it is written), and
 /// the event.
 struct Slot {
     number: AtomicU64,
-    words: [AtomicU64; WORDS],
+    words: [AtomicU64; EVENT_WORDS],
 }
 
 struct Ring {
@@ -332,6 +146,42 @@ fn rings() -> std::sync::MutexGuard<'static, Vec<Arc<Ring>>> {
     RINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Strings that events refer to by number. Bounded, since numbers have 16 bits.
+#[derive(Default)]
+struct Labels {
+    numbers: HashMap<Arc<str>, u16>,
+    texts: Vec<Arc<str>>,
+}
+
+static LABELS: Mutex<Option<Labels>> = Mutex::new(None);
+
+/// The number of `text` in the trace's table, where it is put if it is not
+/// there. Takes a lock: ask once for each string and keep the answer. Past
+/// 65,535 strings, and for the empty one, it is none.
+pub fn label(text: &str) -> Label {
+    if text.is_empty() {
+        return Label::default();
+    }
+    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    let labels = labels.get_or_insert_default();
+    if let Some(number) = labels.numbers.get(text) {
+        return Label(*number);
+    }
+    let Ok(number) = u16::try_from(labels.texts.len() + 1) else {
+        return Label::default();
+    };
+    let text: Arc<str> = text.into();
+    labels.texts.push(text.clone());
+    labels.numbers.insert(text, number);
+    Label(number)
+}
+
+/// All labels: that of number n is at n - 1.
+pub fn labels() -> Vec<Arc<str>> {
+    let labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    labels.as_ref().map_or_else(Vec::new, |l| l.texts.clone())
+}
+
 /// What the rings of all threads hold.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -355,6 +205,7 @@ pub fn snapshot() -> Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Nanos;
 
     #[test]
     fn an_event_survives_its_ring() {
@@ -362,7 +213,7 @@ mod tests {
         let event = Event {
             actor: Actor { g: 9, p: 2, m: 3 },
             dur_ns: 77,
-            ..Event::new(Nanos(5), Stage::HttpHandler, 0x1_0000_0003)
+            ..Event::new(Nanos(5), Kind::HttpHandler, 0x1_0000_0003)
                 .bytes(6, 7)
                 .frame(8)
         };
@@ -374,10 +225,32 @@ mod tests {
     }
 
     #[test]
+    fn text_and_addresses_survive() {
+        let ring = Ring::new(4);
+        let text = b"GET /a-path-of-just-32-bytes-abc";
+        let local = "192.0.2.1:80".parse().unwrap();
+        let peer = "[2001:db8::7]:50000".parse().unwrap();
+        ring.push(&Event::new(Nanos(1), Kind::HttpText, 3).with_text(text));
+        ring.push(&Event::new(Nanos(2), Kind::FlowOpen, 3).with_addrs(local, peer));
+        let mut out = Vec::new();
+        ring.read(&mut out);
+        assert_eq!(out[0].text(), text);
+        assert_eq!(out[1].addrs(), (local, peer));
+    }
+
+    #[test]
+    fn a_label_is_one_number() {
+        let (a, b) = (label("a label of this test"), label("another"));
+        assert!(a != b && a == label("a label of this test"));
+        assert_eq!(&*labels()[usize::from(a.0) - 1], "a label of this test");
+        assert_eq!(label(""), Label::default());
+    }
+
+    #[test]
     fn the_ring_keeps_the_last_and_counts_the_rest() {
         let ring = Ring::new(4);
         for i in 0..10 {
-            ring.push(&Event::new(Nanos(i), Stage::NicRx, 0));
+            ring.push(&Event::new(Nanos(i), Kind::NicRx, 0));
         }
         let mut out = Vec::new();
         assert_eq!(ring.read(&mut out), 6);
@@ -390,7 +263,7 @@ mod tests {
         let writer = ring.clone();
         let thread = std::thread::spawn(move || {
             for i in 0..2_000 {
-                let mut e = Event::new(Nanos(i), Stage::ConnRead, i).bytes(i, 0);
+                let mut e = Event::new(Nanos(i), Kind::ConnRead, i).bytes(i, 0);
                 e.dur_ns = i;
                 writer.push(&e);
             }

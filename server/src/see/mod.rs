@@ -1,0 +1,13 @@
+//! Seeing the path: what a running server is doing, what it did in the last
+//! seconds, and the page that shows both.
+//!
+//! * [`state`]: everything there is now, as one document: rings, flows, P's,
+//!   goroutines, requests. The page, the control socket, `top`, `ss` and
+//!   `goroutines` show parts of it.
+//! * [`recording`]: a flight recorder's dump, written by a server and read by
+//!   `wirepath trace`.
+//! * [`journey`]: the requests of a recording, each with the hops that its time
+//!   went to.
+
+pub mod journey;
+pub mod state;
