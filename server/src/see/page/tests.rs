@@ -218,7 +218,7 @@ impl Events {
             text: String::new(),
         };
         let head = events.next().expect("a head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.starts_with("HTTP/1.0 200"), "{head}");
         assert!(head.contains("text/event-stream"), "{head}");
         events
     }
