@@ -4,6 +4,7 @@ All traffic stays between the namespaces made here, which are removed again.
 """
 
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -259,6 +260,23 @@ def spread(values, form):
     """The median, with the least and the most in brackets."""
     middle = form.format(statistics.median(values))
     return f"{middle} ({form.format(min(values))}–{form.format(max(values))})"
+
+
+def wrk(client, connections, seconds):
+    """Runs wrk on core 1 and returns what it measured."""
+    out = run(*client.command(
+        "taskset", "-c", "1", "wrk", "--latency", "-t1", f"-c{connections}",
+        f"-d{seconds}s", "--timeout", "10s", URL,
+    ))
+    for trouble in "Non-2xx", "Socket errors":
+        if trouble in out:
+            raise Failure(f"wrk had trouble:\n{out}")
+    number, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)\b", out).groups()
+    return {
+        "requests": int(re.search(r"(\d+) requests in", out)[1]),
+        "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),
+        "median_us": float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit],
+    }
 
 
 def check_page(client):

@@ -51,7 +51,7 @@ use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, PoolError};
 use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
-    trace,
+    polled_stamp, stamp_or, trace,
 };
 use crate::trace::Kind;
 
@@ -226,7 +226,8 @@ impl CableEnd {
             return None;
         }
         into.meta.rx_at = Some(sent.at);
-        into.meta.polled_at = moment(now);
+        into.meta.polled_at = now;
+        into.meta.polled_stamp = polled_stamp();
         into.meta.offload = sent.frame.meta.offload;
         Some(into)
     }
@@ -316,7 +317,7 @@ impl Queue for CableEnd {
         }
         while let Some(frame) = self.tx.pop_front() {
             let at = moment(now);
-            trace(at, Kind::DriverKick, &frame);
+            trace(stamp_or(now), Kind::DriverKick, &frame);
             self.stats.tx_frames += 1;
             self.stats.tx_bytes += frame.len() as u64;
             self.in_flight += 1;

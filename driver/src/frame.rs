@@ -55,8 +55,12 @@ pub struct SegmentTag {
 pub struct FrameMeta {
     /// When the frame came into the RX ring, where the device can tell.
     pub rx_at: Option<Nanos>,
-    /// When the driver took the frame off the ring.
+    /// When the driver took the frame off the ring, or a little before: the
+    /// time of the turn.
     pub polled_at: Nanos,
+    /// The same exactly, as an event's time ([`crate::trace::stamp`]); zero when
+    /// nobody traces.
+    pub polled_stamp: Nanos,
     /// Offload bits.
     pub offload: Offload,
     /// Sent: the bytes of TCP data that each of the segments has that the device

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::trace::{Event, Kind, emit, enabled};
+use crate::trace::{self, Event, Kind, emit, enabled};
 
 /// Frames that one call moves at most. Bounds the time that a shard spends
 /// between two looks at anything else.
@@ -192,19 +192,37 @@ pub(crate) fn move_to_ring(
 ) -> usize {
     let wanted = offered.len().min(BURST_FRAMES);
     let taken = wanted.min(room);
+    let at = stamp_or(now);
     stats.tx_ring_full += u64::from(taken < wanted);
     for frame in offered.drain(..taken) {
-        trace(moment(now), Kind::NicTx, &frame);
+        trace(at, Kind::NicTx, &frame);
         ring.push_back(frame);
     }
     taken
 }
 
 /// The time to note for something that happens now: `now`, the time of the
-/// turn, is good enough to go by, but events that a trace tells apart within a
-/// turn need a clock read each.
+/// turn, is good enough to go by, but what a trace tells apart within a turn
+/// needs a clock read each.
 pub(crate) fn moment(now: Nanos) -> Nanos {
-    if enabled() { clock::now() } else { now }
+    if enabled() && !trace::is_virtual() {
+        clock::now()
+    } else {
+        now
+    }
+}
+
+/// The time of an event that happens now: `now` when nobody traces, and it is
+/// not used.
+pub(crate) fn stamp_or(now: Nanos) -> Nanos {
+    if enabled() { trace::stamp() } else { now }
+}
+
+/// The time to note in a frame for [`FrameMeta::polled_stamp`].
+///
+/// [`FrameMeta::polled_stamp`]: crate::FrameMeta::polled_stamp
+pub(crate) fn polled_stamp() -> Nanos {
+    stamp_or(Nanos::ZERO)
 }
 
 /// Emits `stage` for a frame that carries part of a stream.

@@ -17,10 +17,11 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::{Nanos, clock, trace};
 
 use crate::Next;
 use crate::coro::{self, Fiber, Out, Stacks, Suspender};
+use crate::events;
 use crate::local::Locals;
 use crate::metrics::Histogram;
 use crate::park::{Parker, WaitReason, Wake};
@@ -236,6 +237,11 @@ impl G {
             .then(|| WaitReason::from_number(self.reason.load(Ordering::Relaxed)))?
     }
 
+    /// What it waits for, or waited for last.
+    pub(crate) fn last_reason(&self) -> Option<WaitReason> {
+        WaitReason::from_number(self.reason.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn set_reason(&self, reason: WaitReason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
         let now = self.shared.coarse.seconds();
@@ -433,6 +439,7 @@ impl G {
     /// Sets the token and wakes it.
     pub(crate) fn unpark(self: &Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
+            self.trace_unblock();
             sched::ready(self.clone());
         }
     }
@@ -440,7 +447,17 @@ impl G {
     /// As [`G::unpark`]; hands the caller's count on.
     pub(crate) fn into_unparked(self: Arc<G>) {
         if self.state.wake(Mark::TOKEN) {
+            self.trace_unblock();
             sched::ready(self);
+        }
+    }
+}
+
+impl G {
+    /// It was woken, not by netpoll.
+    pub(crate) fn trace_unblock(&self) {
+        if trace::enabled() && self.last_reason() != Some(WaitReason::IoWait) {
+            events::unblock(self);
         }
     }
 }
@@ -448,6 +465,9 @@ impl G {
 impl TimerTarget for G {
     fn fire(self: Arc<Self>, _now: Nanos, seq: u64, _woken: &mut Vec<Parker>) {
         if self.timer.load(Ordering::Relaxed) == seq && self.state.wake(Mark::EXPIRED) {
+            if trace::enabled() {
+                events::unblock(&self);
+            }
             sched::ready(self);
         }
     }

@@ -53,6 +53,7 @@ pub mod context;
 #[allow(unsafe_code, reason = "the only place that switches stacks")]
 mod coro;
 mod dump;
+mod events;
 mod future;
 #[allow(unsafe_code, reason = "cells that only the running M touches")]
 mod g;

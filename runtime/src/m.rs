@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use wirepath_driver::Nanos;
-use wirepath_driver::trace::{self, Actor, Event, Kind};
+use wirepath_driver::trace::{self, Kind};
 
 use crate::Next;
 use crate::coro::{Fiber, Out};
+use crate::events;
 use crate::g::{FREE, G};
 use crate::p::{P, count};
 use crate::park::{Parker, WaitReason, Wake};
@@ -388,12 +389,19 @@ impl Local {
         self.p.set(Some(p));
         self.m.p.store(p, Ordering::Relaxed);
         self.m.set_status(Status::Running);
+        if trace::enabled() {
+            events::proc(Kind::ProcStart, p, self.m.index);
+        }
     }
 
     /// Gives the P up; the caller passes it on.
     pub(crate) fn release(&self) -> usize {
         self.m.p.store(NO_P, Ordering::Relaxed);
-        self.p.take().expect("an M that gives up its P has one")
+        let p = self.p.take().expect("an M that gives up its P has one");
+        if trace::enabled() {
+            events::proc(Kind::ProcStop, p, self.m.index);
+        }
+        p
     }
 
     /// A number for the start of a round of stealing (xorshift).
@@ -481,11 +489,7 @@ impl Local {
         self.m.begin(&g, self.inbox.borrow().len());
         self.current.set(Arc::as_ptr(&g));
         if trace::enabled() {
-            trace_run(Actor {
-                g: g.id,
-                p: p.id as u16 + 1,
-                m: self.m.index as u16 + 1,
-            });
+            events::run(g.id, p.id, self.m.index);
         }
         // SAFETY: this M has just started the goroutine; a bound one comes from
         // this M's inbox only.
@@ -509,7 +513,7 @@ impl Local {
         self.current.set(std::ptr::null());
         self.m.current.store(0, Ordering::Relaxed);
         if trace::enabled() {
-            trace::set_actor(Actor::default());
+            events::leave();
         }
     }
 
@@ -551,6 +555,9 @@ impl Local {
                     // SAFETY: this M runs the goroutine until then.
                     unsafe { g.put_fiber(fiber) };
                     self.m.count_bound(1);
+                    if trace::enabled() {
+                        trace_park(&g);
+                    }
                     if g.state.commit_park() {
                         self.parked();
                         return;
@@ -563,6 +570,9 @@ impl Local {
                     // SAFETY: this M runs it.
                     unsafe { g.put_fiber(fiber) };
                     self.m.count_bound(1);
+                    if trace::enabled() {
+                        events::plain(Kind::GoYield);
+                    }
                     g.state.requeue();
                     g.note_runnable();
                     self.push_bound(g);
@@ -580,15 +590,26 @@ impl Local {
 
     fn after_step(&self, g: Arc<G>, next: Next) {
         match next {
-            Next::Done => return self.finished(g),
+            Next::Done => {
+                if trace::enabled() {
+                    events::plain(Kind::GoEnd);
+                }
+                return self.finished(g);
+            }
             Next::Yield => return self.requeue(g),
             Next::Sleep(until) if until <= self.shared.now() => return self.requeue(g),
             Next::Sleep(until) => {
                 g.set_reason(WaitReason::Sleep);
+                if trace::enabled() {
+                    events::block(WaitReason::Sleep, 0);
+                }
                 g.set_timer(until);
             }
             Next::Wait(wait) => {
                 g.set_reason(WaitReason::IoWait);
+                if trace::enabled() {
+                    events::block(WaitReason::IoWait, wait.flow());
+                }
                 match wait.arm(Parker::G(g.clone())) {
                     Arm::Armed => {}
                     Arm::Ready => return self.requeue(g),
@@ -610,6 +631,9 @@ impl Local {
 
     /// Puts a free goroutine that this M runs to the end of the queue.
     fn requeue(&self, g: Arc<G>) {
+        if trace::enabled() {
+            events::plain(Kind::GoYield);
+        }
         g.state.requeue();
         g.note_runnable();
         match self.p() {
@@ -619,15 +643,13 @@ impl Local {
     }
 }
 
-#[cold]
+/// What a goroutine waits for that parks in the middle of a step; netpoll tells
+/// of a descriptor by itself.
 #[inline(never)]
-fn trace_run(actor: Actor) {
-    trace::set_actor(actor);
-    let at = crate::time::now();
-    trace::emit(Event {
-        actor,
-        ..Event::new(at, Kind::GRun, 0)
-    });
+fn trace_park(g: &G) {
+    if let Some(reason) = g.last_reason().filter(|r| *r != WaitReason::IoWait) {
+        events::block(reason, 0);
+    }
 }
 
 /// The life of an M's thread.
@@ -636,6 +658,7 @@ pub(crate) fn thread_main(shared: Arc<Shared>, m: Arc<M>) {
     let _alternate = crate::coro::AltStack::install();
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
     m.tid.store(tid, Ordering::Relaxed);
+    trace::prepare();
     let local = Local::new(shared, m);
     LOCAL.set(&raw const local);
     if local.obey(local.m.wait_order()) {

@@ -55,6 +55,7 @@ use wirepath_driver::trace::{self, Kind};
 use wirepath_stack::syscall::{Ready, Turn};
 use wirepath_stack::{Errno, Fd, Stack};
 
+use crate::events;
 use crate::net::Network;
 pub(crate) use crate::netpoll_epoll::{EVENT, EpollPoll, WAKEUP};
 use crate::netpoll_stack::StackPoll;
@@ -270,6 +271,11 @@ impl Wait {
     pub fn wait(self) -> io::Result<()> {
         self.0.desc.wait(self.0.dir)
     }
+
+    /// What the trace calls the flow.
+    pub(crate) fn flow(&self) -> u64 {
+        self.0.desc.flow()
+    }
 }
 
 /// See [`Wait`].
@@ -343,7 +349,7 @@ impl PollDesc {
 
     #[cold]
     fn trace_ready(&self, waiter: &Parker) {
-        let event = trace::Event::new(now(), Kind::GReady, self.flow());
+        let event = trace::Event::new(trace::stamp(), Kind::GReady, self.flow());
         trace::emit(event.to(waiter.goroutine_id()));
     }
 
@@ -411,6 +417,9 @@ impl PollDesc {
             Arm::Armed => {}
             Arm::Ready => return Ok(()),
             Arm::Busy => return Err(io::Error::new(io::ErrorKind::ResourceBusy, Busy(dir))),
+        }
+        if trace::enabled() {
+            events::block(WaitReason::IoWait, self.flow());
         }
         let wake = park(WaitReason::IoWait, None);
         // Still there after a wake without cause. Another goroutine may have

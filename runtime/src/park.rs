@@ -237,7 +237,7 @@ pub(crate) enum WaitReason {
 }
 
 impl WaitReason {
-    const ALL: &[WaitReason] = &[
+    pub(crate) const ALL: &[WaitReason] = &[
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
         WaitReason::IoWait,

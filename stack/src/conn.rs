@@ -253,6 +253,11 @@ impl Conn {
         self.written_end().0.wrapping_sub(queued)
     }
 
+    /// The window of the peer's last segment, unscaled.
+    pub(crate) fn peer_window(&self) -> u16 {
+        self.peer_window
+    }
+
     /// Notes the window of a segment. True: it has reopened while data that was
     /// sent before it shut is unacknowledged.
     pub(crate) fn window_reopens(&mut self, window: u16) -> bool {

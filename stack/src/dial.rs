@@ -9,7 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, trace};
 
 use crate::conn::{Conn, Phase};
 use crate::flow::{Entry, FlowKey};
@@ -44,6 +44,9 @@ impl Shard {
             .ok_or(Errno::NoBuffers)?;
         self.counters.active_opens += 1;
         self.flows.insert(key, slot);
+        if trace::enabled() {
+            self.trace_open(slot);
+        }
         let conn = self.slots.conn(slot).expect("it was just put there");
         let fd = conn.fd;
         conn.deadline = Some(now + timeouts::CONNECT);

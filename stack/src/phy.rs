@@ -11,7 +11,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
 use wirepath_driver::trace::{self, Kind};
-use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Offload, Queue, SegmentTag, Spares, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Offload, Queue, SegmentTag, Spares};
 
 use crate::MacAddr;
 use crate::ether::{self, HEADER_LEN};
@@ -263,8 +263,23 @@ impl Line<'_> {
         }
         *self.sent = sent;
         if trace::enabled() {
-            let event = trace::Event::new(clock::now(), Kind::TcpSegment, self.flow);
-            trace::emit(event.bytes(offset, sent.len as usize).frame(frame.len()));
+            self.trace(&sent, offset, frame.len());
+        }
+    }
+
+    #[inline(never)]
+    fn trace(&self, sent: &Sent, offset: u64, frame_len: usize) {
+        let at = trace::stamp();
+        let tell = |kind| {
+            let event = trace::Event::new(at, kind, self.flow).frame(frame_len);
+            trace::emit(event.bytes(offset, sent.len as usize));
+        };
+        tell(Kind::TcpSegment);
+        if sent.is_again && sent.len > 0 {
+            tell(Kind::TcpRetransmit);
+        }
+        if sent.flags & segment::RST != 0 {
+            trace::emit(trace::Event::new(at, Kind::TcpReset, self.flow).bytes(offset, 1));
         }
     }
 }

@@ -35,9 +35,10 @@ pub(crate) fn timestamp_clock() -> u32 {
     TIMESTAMP.with(Cell::get)
 }
 
-/// FIN and SYN of the header's flags (RFC 9293 §3.1).
+/// FIN, SYN and RST of the header's flags (RFC 9293 §3.1).
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
 
 /// The last segment of a flow that left, by its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

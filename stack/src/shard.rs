@@ -28,7 +28,7 @@ use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 use wirepath_driver::trace::{self, Kind};
-use wirepath_driver::{BURST_FRAMES, Frame, Nanos, Queue, clock};
+use wirepath_driver::{BURST_FRAMES, Frame, Nanos, Queue};
 
 use crate::buffer::Arena;
 use crate::conn::{Conn, Marks, Phase};
@@ -234,7 +234,7 @@ impl Shard {
                     if trace::enabled() {
                         let at = conn.received();
                         let waiting = conn.socket.get().recv_queue();
-                        let event = trace::Event::new(clock::now(), Kind::FdReady, fd.raw());
+                        let event = trace::Event::new(trace::stamp(), Kind::FdReady, fd.raw());
                         trace::emit(event.bytes(at - waiting as u64, waiting));
                     }
                     events.push(Event { fd, token, ready });
@@ -346,6 +346,10 @@ impl Shard {
         let Entry::Conn(conn) = self.slots.remove(slot) else {
             return;
         };
+        if trace::enabled() {
+            let event = trace::Event::new(trace::stamp(), Kind::FlowClose, conn.fd.raw());
+            trace::emit(event);
+        }
         if self.flows.get(&conn.key) == Some(&slot) {
             self.flows.remove(&conn.key);
         }

@@ -403,10 +403,11 @@ impl<Q: Queue> Queue for Capture<Q> {
         let before = frames.len();
         let result = self.queue.rx_burst(now, frames);
         if frames.len() > before && self.is_open() {
+            let polled_at = moment(now);
             for frame in &frames[before..] {
                 let at = match frame.meta.rx_at {
                     Some(at) => at,
-                    None => self.not_before(frame.meta.polled_at),
+                    None => self.not_before(polled_at),
                 };
                 let record = self.copy(Direction::In, at, frame);
                 self.submit(record);

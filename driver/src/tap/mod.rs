@@ -30,8 +30,8 @@ use rustix::io::Errno;
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, Spares};
 use crate::ring::{
-    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
-    trace,
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring,
+    polled_stamp, stamp_or, trace,
 };
 use crate::trace::Kind;
 
@@ -201,7 +201,8 @@ impl Tap {
         }
         frame.meta.offload = vnet::offload(&frame[..start]);
         frame.set_bounds(start, len - start);
-        frame.meta.polled_at = moment(now);
+        frame.meta.polled_at = now;
+        frame.meta.polled_stamp = polled_stamp();
         Ok(Read::Frame(frame))
     }
 
@@ -226,7 +227,7 @@ impl Tap {
         while let Some(frame) = self.tx.front() {
             match self.write(frame) {
                 Ok(_) => {
-                    trace(moment(now), Kind::DriverKick, frame);
+                    trace(stamp_or(now), Kind::DriverKick, frame);
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
                 }

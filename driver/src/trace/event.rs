@@ -191,7 +191,8 @@ pub struct Event {
     pub len: u32,
     /// Bytes of the frame, for stages that have one.
     pub frame_len: u32,
-    /// How long it took, where the kind has a duration.
+    /// How long it took, where the kind has a duration. Who emits such an event
+    /// gives the time of its beginning here.
     pub dur_ns: u64,
 }
 

@@ -9,16 +9,23 @@
 //!
 //! Times are those at which a thing happened, not those at which it was
 //! written down. What a device cannot show is not an event: see
-//! [`crate::QueueInfo`].
+//! [`crate::QueueInfo`]. An event's time is what [`stamp`] gave, or nanoseconds
+//! of the clock; a reader gets nanoseconds.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::clock::Nanos;
+
 mod event;
+mod ticks;
 
 pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, TEXT_LEN, fd_number};
+pub use ticks::{is_virtual, set_virtual, stamp};
+
+use ticks::{Anchor, Scale};
 
 /// A slot: the number of the event in it plus one (0 while it is written), and
 /// the event.
@@ -27,9 +34,19 @@ struct Slot {
     words: [AtomicU64; EVENT_WORDS],
 }
 
+/// Events between two anchors of a ring at most. A power of two.
+const ANCHOR_EVENTS: u64 = 1024;
+/// Ticks of the counter between them at most, about a second, as far as there
+/// are events.
+const ANCHOR_TICKS: u64 = 1 << 31;
+/// What is written in place of a kind for an anchor.
+const ANCHOR_KIND: u64 = 0xff << 32;
+
 struct Ring {
     slots: Box<[Slot]>,
     written: AtomicU64,
+    /// The counter at the last anchor; the writer's.
+    anchored: AtomicU64,
 }
 
 impl Ring {
@@ -41,32 +58,64 @@ impl Ring {
         Ring {
             slots: (0..capacity).map(|_| slot()).collect(),
             written: AtomicU64::new(0),
+            anchored: AtomicU64::new(0),
         }
     }
 
+    #[inline]
     fn slot(&self, number: u64) -> &Slot {
-        &self.slots[usize::try_from(number).expect("64-bit") & (self.slots.len() - 1)]
+        // Capacities are powers of two, and `usize` has 64 bits.
+        &self.slots[number as usize & (self.slots.len() - 1)]
     }
 
     /// Called by the owning thread only.
+    #[inline]
     fn push(&self, event: &Event) {
+        if let Some(counter) = ticks::counter_of(event.at) {
+            self.anchor(counter);
+        }
+        self.push_words(event.encode());
+    }
+
+    #[inline]
+    fn push_words(&self, words: [u64; EVENT_WORDS]) {
         let number = self.written.load(Ordering::Relaxed);
         let slot = self.slot(number);
         slot.number.store(0, Ordering::Relaxed);
         // A reader that sees any of the words below sees the 0 above when it
         // checks the number again.
         fence(Ordering::Release);
-        for (word, value) in slot.words.iter().zip(event.encode()) {
+        for (word, value) in slot.words.iter().zip(words) {
             word.store(value, Ordering::Relaxed);
         }
         slot.number.store(number + 1, Ordering::Release);
         self.written.store(number + 1, Ordering::Release);
     }
 
-    fn read(&self, into: &mut Vec<Event>) -> u64 {
+    /// Notes clock and counter together if that was not done for some time.
+    #[inline]
+    fn anchor(&self, counter: u64) {
+        let since = counter.wrapping_sub(self.anchored.load(Ordering::Relaxed));
+        let is_due = self.written.load(Ordering::Relaxed) & (ANCHOR_EVENTS - 1) == 0;
+        if is_due || since > ANCHOR_TICKS {
+            self.anchor_now();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn anchor_now(&self) {
+        if let Some(anchor) = Anchor::now() {
+            self.anchored.store(anchor.counter, Ordering::Relaxed);
+            self.push_words([anchor.clock.0, ANCHOR_KIND, 0, 0, anchor.counter, 0, 0]);
+        }
+    }
+
+    /// Copies what it holds, and says how many events are gone.
+    fn read(&self, into: &mut Vec<Event>, anchors: &mut Vec<Anchor>) -> u64 {
         let written = self.written.load(Ordering::Acquire);
         let first = written.saturating_sub(self.slots.len() as u64);
-        let before = into.len();
+        let mut read = 0;
         for number in first..written {
             let slot = self.slot(number);
             if slot.number.load(Ordering::Acquire) != number + 1 {
@@ -74,20 +123,51 @@ impl Ring {
             }
             let words = std::array::from_fn(|i| slot.words[i].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if slot.number.load(Ordering::Relaxed) == number + 1 {
+            if slot.number.load(Ordering::Relaxed) != number + 1 {
+                continue;
+            }
+            read += 1;
+            if words[1] == ANCHOR_KIND {
+                anchors.push(Anchor {
+                    counter: words[4],
+                    clock: Nanos(words[0]),
+                });
+            } else {
                 into.extend(Event::decode(words));
             }
         }
-        written - (into.len() - before) as u64
+        written - read
     }
 }
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static CAPACITY: AtomicUsize = AtomicUsize::new(4096);
-static RINGS: Mutex<Vec<Arc<Ring>>> = Mutex::new(Vec::new());
+static RINGS: Mutex<Rings> = Mutex::new(Rings {
+    all: Vec::new(),
+    idle: Vec::new(),
+});
+
+/// The rings of the process.
+struct Rings {
+    all: Vec<Arc<Ring>>,
+    /// Those whose threads have ended: the next threads go on with them, so that
+    /// there are no more than threads at a time.
+    idle: Vec<Arc<Ring>>,
+}
+
+/// The ring of a thread, while it lives.
+struct OwnRing(OnceCell<Arc<Ring>>);
+
+impl Drop for OwnRing {
+    fn drop(&mut self) {
+        if let Some(ring) = self.0.take() {
+            rings().idle.push(ring);
+        }
+    }
+}
 
 thread_local! {
-    static RING: OnceCell<Arc<Ring>> = const { OnceCell::new() };
+    static RING: OwnRing = const { OwnRing(OnceCell::new()) };
     static ACTOR: Cell<Actor> = const { Cell::new(Actor { g: 0, p: 0, m: 0 }) };
 }
 
@@ -116,33 +196,50 @@ pub fn set_actor(actor: Actor) {
     ACTOR.with(|a| a.set(actor));
 }
 
-/// Writes an event down, when tracing is on. Its actor is what the runtime
-/// last told of this thread, unless the event names one.
+/// Makes this thread's ring, if tracing is on: the first event would else wait
+/// for its memory. The runtime calls it when a thread starts.
+pub fn prepare() {
+    if enabled() {
+        with_ring(|_| {});
+    }
+}
+
+/// Writes an event down, when tracing is on. Its time is [`stamp`]'s, or
+/// nanoseconds of the clock; its actor is what the runtime last told of this
+/// thread, unless the event names one.
 #[inline]
 pub fn emit(event: Event) {
     if enabled() {
-        emit_slow(event);
+        emit_enabled(event);
     }
 }
 
-#[cold]
 #[inline(never)]
-fn emit_slow(mut event: Event) {
+fn emit_enabled(mut event: Event) {
     if event.actor == Actor::default() {
         event.actor = ACTOR.with(Cell::get);
     }
-    // A thread that is ending has no ring any more, and its last events are lost.
-    let _ = RING.try_with(|ring| {
-        let ring = ring.get_or_init(|| {
-            let ring = Arc::new(Ring::new(CAPACITY.load(Ordering::Relaxed)));
-            rings().push(ring.clone());
-            ring
-        });
-        ring.push(&event);
-    });
+    with_ring(|ring| ring.push(&event));
 }
 
-fn rings() -> std::sync::MutexGuard<'static, Vec<Arc<Ring>>> {
+/// A thread that is ending has no ring any more, and its last events are lost.
+#[inline]
+fn with_ring(f: impl FnOnce(&Ring)) {
+    let _ = RING.try_with(|ring| f(ring.0.get_or_init(new_ring)));
+}
+
+#[cold]
+fn new_ring() -> Arc<Ring> {
+    let mut rings = rings();
+    if let Some(ring) = rings.idle.pop() {
+        return ring;
+    }
+    let ring = Arc::new(Ring::new(CAPACITY.load(Ordering::Relaxed)));
+    rings.all.push(ring.clone());
+    ring
+}
+
+fn rings() -> std::sync::MutexGuard<'static, Rings> {
     RINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -193,10 +290,20 @@ pub struct Snapshot {
 
 /// Copies what the rings of all threads hold now.
 pub fn snapshot() -> Snapshot {
-    let rings = rings().clone();
+    let rings = rings().all.clone();
     let mut snapshot = Snapshot::default();
+    let mut anchors = Vec::new();
     for ring in rings {
-        snapshot.lost += ring.read(&mut snapshot.events);
+        snapshot.lost += ring.read(&mut snapshot.events, &mut anchors);
+    }
+    anchors.extend(Anchor::now());
+    let scale = Scale::new(anchors);
+    for event in &mut snapshot.events {
+        event.at = scale.clock(event.at);
+        if event.kind == Kind::HttpHandler {
+            let began = scale.clock(Nanos(event.dur_ns));
+            event.dur_ns = event.at.0.saturating_sub(began.0);
+        }
     }
     snapshot.events.sort_by_key(|e| e.at);
     snapshot
@@ -205,7 +312,6 @@ pub fn snapshot() -> Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Nanos;
 
     #[test]
     fn an_event_survives_its_ring() {
@@ -219,7 +325,7 @@ mod tests {
         };
         ring.push(&event);
         let mut out = Vec::new();
-        assert_eq!(ring.read(&mut out), 0);
+        assert_eq!(ring.read(&mut out, &mut Vec::new()), 0);
         assert_eq!(out, [event]);
         assert_eq!(event.fd_number(), 3);
     }
@@ -233,7 +339,7 @@ mod tests {
         ring.push(&Event::new(Nanos(1), Kind::HttpText, 3).with_text(text));
         ring.push(&Event::new(Nanos(2), Kind::FlowOpen, 3).with_addrs(local, peer));
         let mut out = Vec::new();
-        ring.read(&mut out);
+        ring.read(&mut out, &mut Vec::new());
         assert_eq!(out[0].text(), text);
         assert_eq!(out[1].addrs(), (local, peer));
     }
@@ -253,7 +359,7 @@ mod tests {
             ring.push(&Event::new(Nanos(i), Kind::NicRx, 0));
         }
         let mut out = Vec::new();
-        assert_eq!(ring.read(&mut out), 6);
+        assert_eq!(ring.read(&mut out, &mut Vec::new()), 6);
         assert_eq!(out.iter().map(|e| e.at.0).collect::<Vec<_>>(), [6, 7, 8, 9]);
     }
 
@@ -271,7 +377,7 @@ mod tests {
         let mut out = Vec::new();
         while !thread.is_finished() {
             out.clear();
-            ring.read(&mut out);
+            ring.read(&mut out, &mut Vec::new());
             for e in &out {
                 assert!(e.at.0 == e.flow && e.flow == e.offset && e.offset == e.dur_ns);
             }

@@ -51,7 +51,9 @@ use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, SegmentTag, Spares};
-use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, moment, trace};
+use crate::ring::{
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, polled_stamp, stamp_or, trace,
+};
 use crate::trace::{Event, Kind, emit, enabled};
 
 /// How long to wait before calling the kernel again that left frames in the TX
@@ -219,12 +221,13 @@ impl XdpQueue {
         if count == 0 {
             return 0;
         }
-        let at = moment(now);
+        let at = polled_stamp();
         let before = frames.len();
         for place in 0..count {
             let desc = self.descs[place];
             if let Some(mut frame) = self.received_frame(&desc) {
-                frame.meta.polled_at = at;
+                frame.meta.polled_at = now;
+                frame.meta.polled_stamp = at;
                 self.stats.rx_frames += 1;
                 self.stats.rx_bytes += frame.len() as u64;
                 frames.push(frame);
@@ -403,7 +406,7 @@ impl XdpQueue {
             .cursor()
             .set_pos(len);
         self.descs[place] = desc;
-        trace(moment(now), Kind::NicTx, &frame);
+        trace(stamp_or(now), Kind::NicTx, &frame);
         if enabled() && frame.meta.tag.flow != 0 {
             self.unkicked.push((frame.meta.tag, len));
         }
@@ -460,7 +463,7 @@ impl XdpQueue {
             for place in 0..count {
                 let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
-                    trace(moment(now), Kind::NicDone, &frame);
+                    trace(stamp_or(now), Kind::NicDone, &frame);
                     self.spares.put(frame);
                 }
             }
@@ -551,7 +554,7 @@ impl Queue for XdpQueue {
         }
         self.stats.kicks += 1;
         for (tag, frame_len) in self.unkicked.drain(..) {
-            let event = Event::new(moment(now), Kind::DriverKick, tag.flow).frame(frame_len);
+            let event = Event::new(stamp_or(now), Kind::DriverKick, tag.flow).frame(frame_len);
             emit(event.bytes(tag.offset, tag.len as usize));
         }
         order_before_flag();

@@ -24,9 +24,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use wirepath_driver::trace::{self, Kind};
 use wirepath_driver::{Nanos, clock};
 
 use super::{Shared, Sizes};
+use crate::events;
 use crate::m::{self, Local, M, Order, Status};
 use crate::p::P;
 
@@ -657,6 +659,9 @@ impl Local {
         shared.in_blocking.fetch_add(1, Ordering::SeqCst);
         self.m.set_status(Status::Blocking);
         self.set_blocking(true);
+        if trace::enabled() {
+            events::plain(Kind::GoBlocking);
+        }
         let p = self.release();
         shared.pass_on(&mut shared.idle(), p);
         if shared.census.recheck(false, || shared.any_work()) {
@@ -666,6 +671,13 @@ impl Local {
         shared.events_moved();
     }
 
+    /// Its goroutine goes on, perhaps on another P.
+    #[inline(never)]
+    fn trace_back(&self) {
+        let g = self.m.current.load(Ordering::Relaxed);
+        events::resume(g, self.p().map(|p| p.id), self.m.index);
+    }
+
     fn leave_blocking(&self) {
         let shared = &*self.shared;
         self.m.set_status(Status::Idle);
@@ -673,7 +685,11 @@ impl Local {
         let order = self.m.wait_order();
         self.set_blocking(false);
         shared.in_blocking.fetch_sub(1, Ordering::SeqCst);
-        if !self.obey(order) {
+        let obeyed = self.obey(order);
+        if trace::enabled() {
+            self.trace_back();
+        }
+        if !obeyed {
             // The runtime is gone: the goroutine runs on as a plain thread does,
             // whose waits end at once.
             self.set_blocking(true);

@@ -43,10 +43,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use wirepath_driver::{Nanos, clock};
+use wirepath_driver::{Nanos, clock, trace};
 
 use crate::coarse::Coarse;
 use crate::coro::Stacks;
+use crate::events;
 use crate::g::{Birth, Body, Ended, FREE, G};
 use crate::long_runs::LongRuns;
 use crate::m::{self, Local, M, Status};
@@ -249,6 +250,7 @@ pub(crate) fn unpark_batch(parkers: &mut Vec<Parker>) {
             if !g.state.wake(state::Mark::TOKEN) {
                 continue;
             }
+            g.trace_unblock();
             let own = local.filter(|l| Arc::ptr_eq(&l.shared, &g.shared));
             if let Some(own) = own {
                 help |= own.shared.enqueue(Some(own), g, false);
@@ -321,6 +323,9 @@ impl Shared {
     /// Registers and queues a new goroutine.
     pub(crate) fn start(self: &Arc<Self>, birth: Birth, body: Box<dyn Body>) -> Arc<G> {
         let g = self.register(birth, body);
+        if trace::enabled() {
+            events::create(&g);
+        }
         ready(g.clone());
         g
     }

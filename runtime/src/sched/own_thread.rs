@@ -13,7 +13,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use wirepath_driver::trace;
+
 use super::Shared;
+use crate::events;
 use crate::g::{Birth, Body, G};
 use crate::m::{Local, Status};
 
@@ -38,6 +41,9 @@ impl Shared {
         };
         let g = self.register(birth, body);
         g.set_home(m.index);
+        if trace::enabled() {
+            events::create(&g);
+        }
         m.post(g.clone());
         self.want_p(&m);
         Ok(g)

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wirepath_driver::Nanos;
+use wirepath_driver::{Nanos, trace};
 
 use super::Shared;
 use super::state::Phase;
@@ -99,6 +99,9 @@ impl Inner {
 
 impl Simulation {
     pub(crate) fn new(seed: u64) -> Simulation {
+        if trace::enabled() {
+            trace::set_virtual(Some(START));
+        }
         Simulation {
             seed,
             now: AtomicU64::new(START.0),
@@ -179,11 +182,20 @@ impl Simulation {
         let now = self.now();
         let to = if at > now { at } else { now + TICK };
         self.now.store(to.0, Ordering::SeqCst);
+        self.tell_trace();
+    }
+
+    /// Events have this time, if they were asked for when it all began.
+    fn tell_trace(&self) {
+        if trace::is_virtual() {
+            trace::set_virtual(Some(self.now()));
+        }
     }
 
     /// It is `at` or later.
     pub(crate) fn reach(&self, at: Nanos) {
         self.now.fetch_max(at.0, Ordering::SeqCst);
+        self.tell_trace();
     }
 
     fn set_at_rest(&self, at_rest: bool) {
@@ -208,6 +220,12 @@ impl Simulation {
 
     fn is_attended(&self) -> bool {
         self.attended.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        trace::set_virtual(None);
     }
 }
 

@@ -15,6 +15,7 @@ mod exchange;
 mod in_flight;
 mod input;
 mod pace;
+mod told;
 mod wire;
 
 use std::io;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use wirepath_runtime::Nanos;
 use wirepath_runtime::context::Context;
-use wirepath_runtime::trace::{self, Event, Kind};
+use wirepath_runtime::trace;
 
 pub(crate) use entry::Entry;
 use exchange::Exchange;
@@ -310,6 +311,10 @@ impl Connection {
         } = self;
         let exchange = exchange.as_mut().expect("a head is there");
         let (r, w) = (&mut exchange.request, &mut exchange.response);
+        let (at, len) = (
+            self.wire.total_in() - r.body.input.buffered().len() as u64,
+            head.end,
+        );
         r.begin(head, max_fields)?;
         w.begin(r);
         entry.begin(r);
@@ -317,31 +322,24 @@ impl Connection {
         let inside = span.enter();
         self.service.stats.requests.add(1);
         self.wire.begin();
-        let started = trace::enabled().then(wirepath_runtime::now);
+        let begun = trace::enabled().then(|| told::head(&self.wire, r, at, len));
         self.set_deadlines();
         let ok = self.handle() && self.finish();
-        let exchange = self.exchange();
+        let exchange = self.exchange.as_ref().expect("until the next wait");
         span.record(&exchange.request, &exchange.response);
         drop(inside);
+        if let Some(begun) = begun {
+            told::answered(&self.wire, begun, &exchange.request, &exchange.response);
+        }
         if self.exchange().response.has_deadlines() && ok {
             self.armed = None;
             self.wire.set_read_deadline(None);
             self.wire.set_write_deadline(None);
         }
-        if let Some(started) = started {
-            self.trace(started);
-        }
         if self.service.config.write_timeout.is_some() {
             self.wire.set_write_deadline(None);
         }
         Ok(ok)
-    }
-
-    fn trace(&self, started: Nanos) {
-        let now = wirepath_runtime::now();
-        let mut event = Event::new(now, Kind::HttpHandler, self.wire.conn.flow());
-        event.dur_ns = now.0.saturating_sub(started.0);
-        trace::emit(event);
     }
 
     /// Puts the deadlines of the handler's reads and writes.

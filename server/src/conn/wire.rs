@@ -98,6 +98,9 @@ pub(crate) struct Wire {
     is_hijacked: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Those of them that [`Wire::take_counts`] has told.
+    told_in: AtomicU64,
+    told_out: AtomicU64,
     pub scope: Scope,
     info: Option<ConnInfo>,
     reading: Pace,
@@ -114,6 +117,8 @@ impl Wire {
             is_hijacked: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            told_in: AtomicU64::new(0),
+            told_out: AtomicU64::new(0),
             scope: Scope::default(),
             info: None,
             reading: Pace::new(None),
@@ -255,12 +260,25 @@ impl Wire {
 
     /// Bytes moved since the last call: read, written.
     pub fn take_counts(&self) -> (u64, u64) {
-        let take = |counter: &AtomicU64| {
-            let count = counter.load(Ordering::Relaxed);
-            counter.store(0, Ordering::Relaxed);
+        let take = |total: u64, told: &AtomicU64| {
+            let count = total - told.load(Ordering::Relaxed);
+            told.store(total, Ordering::Relaxed);
             count
         };
-        (take(&self.bytes_in), take(&self.bytes_out))
+        (
+            take(self.total_in(), &self.told_in),
+            take(self.total_out(), &self.told_out),
+        )
+    }
+
+    /// Bytes read so far.
+    pub fn total_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written so far.
+    pub fn total_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
     }
 
     /// From now on the connection is not the server's.

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::panic::Location;
 
+use wirepath_runtime::trace::{self, Label};
+
 use crate::path;
 
 /// One segment of a pattern's path.
@@ -59,6 +61,8 @@ pub(crate) struct Pattern {
     pub segments: Vec<Segment>,
     /// Where it was registered.
     pub site: &'static Location<'static>,
+    /// What a trace calls it.
+    pub label: Label,
 }
 
 /// Why a text is no pattern.
@@ -189,6 +193,7 @@ fn parse(source: &str, site: &'static Location<'static>) -> Result<Pattern, Faul
         host: host.into(),
         segments: parse_path(path).map_err(|(at, kind)| (start + slash + at, kind))?,
         site,
+        label: trace::label(source),
     })
 }
 

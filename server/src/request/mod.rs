@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::{Extensions, Method, Version};
 use wirepath_runtime::context::Context;
+use wirepath_runtime::trace::Label;
 
 pub(crate) use body::Drained;
 pub use body::{Body, MaxBytesError};
@@ -364,6 +365,12 @@ impl Request {
     /// The pattern that matched, as registered; empty if no mux chose one.
     pub fn pattern(&self) -> &str {
         self.matched.as_ref().map_or("", |m| &m.pattern.source)
+    }
+
+    /// What a trace calls the pattern.
+    pub(crate) fn route(&self) -> Label {
+        let matched = self.matched.as_ref();
+        matched.map_or_else(Label::default, |m| m.pattern.label)
     }
 
     /// What the pattern's wildcard `name` matched, decoded; empty if there is

@@ -1,13 +1,14 @@
 //! Ingress: what a received frame does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use smoltcp::iface::Interface;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 use wirepath_driver::trace::{self, Kind};
-use wirepath_driver::{Frame, Nanos, Offload, clock};
+use wirepath_driver::{Frame, Nanos, Offload};
 
 use super::fate::Fate;
 use super::{Shard, instant, no_line, timeouts};
@@ -102,6 +103,9 @@ impl Shard {
 
     fn drop_frame(&mut self, cause: DropCause) {
         self.drops[cause.index()] += 1;
+        if trace::enabled() {
+            trace_drop(cause);
+        }
         if cause == DropCause::PartialChecksum && self.drops[cause.index()] == 1 {
             warn_of_partial_checksums(&self.queue.info().name);
         }
@@ -123,7 +127,7 @@ impl Shard {
 
     /// Stages `nic.rx`, `driver.poll` and `flow.lookup`, told once the flow is
     /// known.
-    #[cold]
+    #[inline(never)]
     fn trace_arrival(&mut self, frame: &Frame, segment: &Segment, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
@@ -137,8 +141,17 @@ impl Shard {
         if let Some(at) = frame.meta.rx_at {
             event(at, Kind::NicRx);
         }
-        event(frame.meta.polled_at, Kind::DriverPoll);
-        event(clock::now(), Kind::FlowLookup);
+        event(frame.meta.polled_stamp, Kind::DriverPoll);
+        event(trace::stamp(), Kind::FlowLookup);
+    }
+
+    /// A connection came to be.
+    #[inline(never)]
+    pub(crate) fn trace_open(&mut self, slot: u32) {
+        if let Some(conn) = self.slots.conn(slot) {
+            let event = trace::Event::new(trace::stamp(), Kind::FlowOpen, conn.fd.raw());
+            trace::emit(event.with_addrs(conn.key.local_addr(), conn.key.remote_addr()));
+        }
     }
 
     /// A segment of a connection that we have.
@@ -154,6 +167,7 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
+        let window_before = conn.peer_window();
         let reopens = conn.take_notice(now, segment);
         let received = conn.received();
         let is_repeat = conn.repeats_before_fin(segment);
@@ -163,7 +177,7 @@ impl Shard {
         if trace::enabled()
             && let Some(conn) = self.slots.conn(slot)
         {
-            conn.trace_ingress(segment, received, frame.len());
+            conn.trace_ingress(segment, received, frame.len(), window_before);
         }
         if reopens {
             self.send_again(now, slot, segment.window);
@@ -434,6 +448,7 @@ impl Shard {
         self.flows.insert(key, slot);
         self.timers.arm(slot, now + timeouts::SOON);
         if trace::enabled() {
+            self.trace_open(slot);
             self.trace_arrival(frame, segment, slot);
         }
         self.mark_dirty(slot);
@@ -632,10 +647,51 @@ impl Conn {
         received.saturating_add_signed(ahead.into())
     }
 
-    #[cold]
-    fn trace_ingress(&self, segment: &Segment, received: u64, frame_len: usize) {
+    /// A segment was taken in, before which `received` bytes had come in order
+    /// and the peer's window was `window_before`.
+    #[inline(never)]
+    fn trace_ingress(
+        &self,
+        segment: &Segment,
+        received: u64,
+        frame_len: usize,
+        window_before: u16,
+    ) {
+        let (at, flow) = (trace::stamp(), self.fd.raw());
         let offset = self.offset_of(segment, received);
-        let event = trace::Event::new(clock::now(), Kind::TcpIngress, self.fd.raw());
-        trace::emit(event.bytes(offset, segment.payload_len).frame(frame_len));
+        let event = |kind| {
+            let event = trace::Event::new(at, kind, flow).frame(frame_len);
+            event.bytes(offset, segment.payload_len)
+        };
+        let mut taken = event(Kind::TcpIngress);
+        taken.dur_ns = self.written - self.socket.get().send_queue() as u64;
+        trace::emit(taken);
+        if segment.payload_len > 0 && offset > received {
+            trace::emit(event(Kind::TcpGap));
+        } else if segment.payload_len > 0 && self.received() == received {
+            trace::emit(event(Kind::TcpRepeat));
+        }
+        let window = self.peer_window();
+        if (window == 0) != (window_before == 0) {
+            let event = trace::Event::new(at, Kind::TcpWindow, flow);
+            trace::emit(event.bytes(0, window.into()));
+        }
+        if segment.flags.contains(TcpFlags::RST) {
+            trace::emit(trace::Event::new(at, Kind::TcpReset, flow));
+        }
     }
+}
+
+/// A frame was dropped.
+#[inline(never)]
+fn trace_drop(cause: DropCause) {
+    static LABELS: OnceLock<Vec<trace::Label>> = OnceLock::new();
+    let all = || {
+        DropCause::ALL
+            .iter()
+            .map(|cause| trace::label(cause.name()))
+    };
+    let labels = LABELS.get_or_init(|| all().collect());
+    let event = trace::Event::new(trace::stamp(), Kind::Drop, 0);
+    trace::emit(event.labelled(labels[cause.index()]));
 }

@@ -12,7 +12,7 @@
 //! price of a lock for every flow that begins or ends; that is for the day when
 //! most frames come to the wrong queue.
 
-use wirepath_driver::{Nanos, Offload};
+use wirepath_driver::{Nanos, Offload, trace};
 
 use super::Shard;
 use crate::icmp;
@@ -114,6 +114,7 @@ impl Shard {
         segment::set_timestamp_clock(now, self.timestamp_origin);
         if frame.fill(&stray.frame) {
             frame.meta.polled_at = now;
+            frame.meta.polled_stamp = trace::stamp();
             // It was verified where it came in.
             frame.meta.offload = Offload::CHECKSUM_VALID;
             self.strays.may_ask = false;

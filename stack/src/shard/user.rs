@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use smoltcp::socket::tcp::State;
+use wirepath_driver::Nanos;
 use wirepath_driver::trace::{self, Kind};
-use wirepath_driver::{Nanos, clock};
 
 use super::{Shard, timeouts};
 use crate::conn::{Conn, Marks, Phase};
@@ -107,7 +107,7 @@ impl Shard {
             return conn.read_nothing();
         }
         if trace::enabled() {
-            let event = trace::Event::new(clock::now(), Kind::ConnRead, fd.raw());
+            let event = trace::Event::new(trace::stamp(), Kind::ConnRead, fd.raw());
             trace::emit(event.bytes(conn.read, n));
         }
         conn.read += n as u64;
@@ -141,7 +141,7 @@ impl Shard {
             return Err(Errno::WouldBlock);
         }
         if trace::enabled() {
-            let event = trace::Event::new(clock::now(), Kind::ConnWrite, fd.raw());
+            let event = trace::Event::new(trace::stamp(), Kind::ConnWrite, fd.raw());
             trace::emit(event.bytes(conn.written, n));
         }
         conn.written += n as u64;
