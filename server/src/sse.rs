@@ -35,7 +35,7 @@ use std::time::Duration;
 use http::Method;
 use wirepath_runtime::chan::Receiver;
 use wirepath_runtime::context::Context;
-use wirepath_runtime::{after, select};
+use wirepath_runtime::{Nanos, after, select};
 
 use crate::request::Request;
 use crate::response::ResponseWriter;
@@ -185,6 +185,13 @@ impl<'w> Stream<'w> {
     /// for in a `select!` with what makes the events.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Bounds what is sent from now on, in place of the server's write timeout,
+    /// which bounds the whole of a stream. A client that does not read ends its
+    /// stream then.
+    pub fn set_write_deadline(&mut self, at: Option<Nanos>) {
+        self.w.set_write_deadline(at);
     }
 
     /// Sends an event at once.

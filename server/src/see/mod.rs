@@ -8,6 +8,14 @@
 //!   `wirepath trace`.
 //! * [`journey`]: the requests of a recording, each with the hops that its time
 //!   went to.
+//! * [`page`]: the page `/debug/wirepath/`.
+//! * [`stages`]: what happens at each stage, in words.
 
 pub mod journey;
+pub mod page;
+mod scene;
+pub mod stages;
 pub mod state;
+
+pub use page::Page;
+pub use scene::{Scene, Wanted};
