@@ -522,7 +522,7 @@ impl Queue for XdpQueue {
         Ok(taken)
     }
 
-    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+    fn tx_burst(&mut self, _now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         self.check_gone()?;
         self.take_back();
         let wanted = frames.len().min(BURST_FRAMES);
