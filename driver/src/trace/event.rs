@@ -98,6 +98,9 @@ kinds! {
     /// Up to 32 bytes of its method and target ([`Event::text`]), right behind
     /// `http.head`; more of them for a longer one.
     HttpText = 25, "http.text";
+    /// A request was refused before any handler: [`Event::label`] is the reason
+    /// code, [`Event::status`] the answer.
+    HttpRefused = 26, "http.refused";
 
     /// A goroutine was started: [`Event::target`], and [`Event::label`] is
     /// where.

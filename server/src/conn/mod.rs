@@ -493,6 +493,9 @@ impl Connection {
             %peer, status = status.as_u16(), code, reason = %e,
             "request refused"
         );
+        if trace::enabled() {
+            told::refused(&self.wire, &e);
+        }
         self.service.stats.count_refusal(e);
         let mut line = Vec::new();
         push_status(&mut line, true, status);

@@ -5,10 +5,10 @@
 //! Each function is to be called behind [`trace::enabled`].
 
 use wirepath_runtime::Nanos;
-use wirepath_runtime::trace::{self, Event, Kind, TEXT_LEN};
+use wirepath_runtime::trace::{self, Event, Kind, Label, TEXT_LEN};
 
 use super::wire::Wire;
-use crate::request::Request;
+use crate::request::{HeadError, Request};
 use crate::response::ResponseWriter;
 
 /// Bytes of method and target that a trace keeps at most.
@@ -41,6 +41,14 @@ pub(super) fn head(wire: &Wire, r: &Request, offset: u64, len: usize) -> Begun {
         at,
         out: wire.total_out(),
     }
+}
+
+/// A request was refused.
+#[inline(never)]
+pub(super) fn refused(wire: &Wire, e: &HeadError) {
+    let event = Event::new(trace::stamp(), Kind::HttpRefused, wire.conn.flow());
+    let event = event.labelled(trace::label(e.code()));
+    trace::emit(event.answered(e.status().as_u16(), Label::default()));
 }
 
 /// The response was written.

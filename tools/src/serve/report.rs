@@ -57,7 +57,7 @@ pub fn counters(server: Option<&Server>, below: Option<&Below>) -> Value {
 pub fn totals(server: &Server, below: Option<&Below>) -> String {
     let mut text = String::from("totals:\n");
     for (name, value) in server.stats() {
-        text += &format!("  {name:<28}{value}\n");
+        text += &format!("  {name:<32} {value}\n");
     }
     let Some(below) = below else {
         return text;
