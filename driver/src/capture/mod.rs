@@ -30,7 +30,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats, moment};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingFill, RingStats, moment};
 
 #[cfg(test)]
 mod tests;
@@ -463,5 +463,9 @@ impl<Q: Queue> Queue for Capture<Q> {
 
     fn stats(&self) -> RingStats {
         self.queue.stats()
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        self.queue.rings()
     }
 }

@@ -424,6 +424,7 @@ impl Connection {
         w.finish();
         let status = w.status().expect("finished");
         self.service.stats.count_response(status);
+        self.exchange().request.count_answer(status);
         self.drain_body();
         let wire = self.wire.clone();
         let exchange = self.exchange();
