@@ -299,6 +299,20 @@ fn a_stream_tells_of_states_that_are_too_long_and_goes_on() {
 }
 
 #[test]
+fn a_server_that_shuts_down_does_not_wait_for_its_pages() {
+    let run = simulate(4, || {
+        let server = serve(made_up);
+        let mut events = Events::open(&server, "?interval=60000");
+        assert_eq!(events.event().0, "state");
+        let outcome = server.server().shutdown(Duration::from_secs(30));
+        assert!(outcome.is_complete(), "{outcome:?}");
+        assert_eq!(events.next(), None);
+    });
+    let elapsed = run.unwrap().elapsed;
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+}
+
+#[test]
 fn streams_are_counted_and_end_with_their_clients() {
     let run = simulate(3, || {
         let server = serve(made_up);
