@@ -180,6 +180,22 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
+    /// The roles of what can be pressed, chosen or read as a picture and has no
+    /// name for those who do not see it.
+    pub fn nameless(&mut self) -> Vec<String> {
+        const NAMED: [&str; 6] = ["button", "combobox", "heading", "image", "link", "region"];
+        let tree = self.call("Accessibility.getFullAXTree", &json!({}));
+        let nodes = tree["nodes"].as_array().expect("nodes");
+        let role = |node: &Value| node["role"]["value"].as_str().unwrap_or("").to_owned();
+        nodes
+            .iter()
+            .filter(|node| node["ignored"] != true)
+            .filter(|node| NAMED.contains(&role(node).as_str()))
+            .filter(|node| node["name"]["value"].as_str().is_none_or(str::is_empty))
+            .map(role)
+            .collect()
+    }
+
     /// Presses the element of an id.
     pub fn click(&mut self, id: &str) {
         self.eval(&format!("document.getElementById({id:?}).click()"));

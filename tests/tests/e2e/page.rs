@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+#[cfg(feature = "xdp")]
+use wirepath_tests::Lab;
 use wirepath_tests::browser::Browser;
 use wirepath_tests::{Serve, Server};
 
@@ -145,6 +147,7 @@ fn the_page_is_readable_in_light_and_dark_and_on_a_phone() {
             assert_eq!(look["faint"], Value::Array(vec![]), "{at}");
             assert_eq!(look["wide"], Value::Array(vec![]), "{at}");
             assert_eq!(look["overflow"], 0, "{at}");
+            assert_eq!(browser.nameless(), [""; 0], "{at}");
             let file = format!("{scheme}-{width}{}.png", part.replace('#', "-"));
             let png = browser.screenshot(&lab.dir().join(file));
             assert!(png.len() > LEAST_PNG_BYTES, "{at}: {}", png.len());
@@ -180,6 +183,18 @@ fn a_page_that_nobody_looks_at_asks_for_nothing() {
     browser.eval(&hide(false));
     browser.wait_until("document.getElementById('status').dataset.is === 'live'");
     check_console(&mut browser);
+}
+
+#[cfg(feature = "xdp")]
+on_xdp! { a_card_shows_the_page_when_asked }
+
+#[cfg(feature = "xdp")]
+fn a_card_shows_the_page_when_asked(lab: &Lab) {
+    for (args, status) in [(&[][..], 404), (&["--debug-page"][..], 200)] {
+        let server = Serve::new(lab).without_capture().args(args).start();
+        assert_eq!(server.get("/debug/wirepath/").status, status, "{args:?}");
+        assert_eq!(server.get("/debug/wirepath/counters").status, 200);
+    }
 }
 
 #[test]

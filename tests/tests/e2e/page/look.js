@@ -4,11 +4,15 @@
   const LEAST_CONTRAST = 4.5; // WCAG 2.2, 1.4.3, level AA
   const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
+  const known = new Map();
   const color = (text) => {
-    pen.clearRect(0, 0, 1, 1);
-    pen.fillStyle = text;
-    pen.fillRect(0, 0, 1, 1);
-    return [...pen.getImageData(0, 0, 1, 1).data];
+    if (!known.has(text)) {
+      pen.clearRect(0, 0, 1, 1);
+      pen.fillStyle = text;
+      pen.fillRect(0, 0, 1, 1);
+      known.set(text, [...pen.getImageData(0, 0, 1, 1).data]);
+    }
+    return known.get(text);
   };
   const isSolid = (rgba) => rgba[3] > 250;
   const luminance = ([r, g, b]) => {
