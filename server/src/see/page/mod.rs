@@ -151,7 +151,6 @@ fn show(document: &Document, w: &mut ResponseWriter, r: &mut Request) {
     guard_fields(w);
     w.header("Content-Type", "text/html; charset=utf-8");
     w.header("Content-Security-Policy", document.policy.as_str());
-    w.header("Cross-Origin-Opener-Policy", "same-origin");
     w.header("Cache-Control", "no-cache");
     w.header("ETag", document.etag.as_str());
     serve_bytes(w, r, "page.html", None, document.text.as_bytes());

@@ -299,6 +299,39 @@ fn a_stream_tells_of_states_that_are_too_long_and_goes_on() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_let_go_and_keeps_nobody_else_waiting() {
+    let run = simulate(5, || {
+        let server = serve(made_up);
+        let idle: Vec<_> = (0..MAX_STREAMS)
+            .map(|_| Events::open(&server, "?interval=100"))
+            .collect();
+        let before = now();
+        assert_eq!(server.get("/debug/wirepath/state").unwrap().status(), 200);
+        assert_eq!(now(), before, "answered without waiting for anybody");
+        // Their buffers fill, and then their time runs out.
+        wirepath_runtime::sleep(WRITE_PATIENCE * 2);
+        let mut events = Events::open(&server, "");
+        assert_eq!(events.event().0, "state");
+        drop(idle);
+    });
+    run.unwrap();
+}
+
+#[test]
+fn a_server_that_shuts_down_does_not_wait_for_its_pages() {
+    let run = simulate(4, || {
+        let server = serve(made_up);
+        let mut events = Events::open(&server, "?interval=60000");
+        assert_eq!(events.event().0, "state");
+        let outcome = server.server().shutdown(Duration::from_secs(30));
+        assert!(outcome.is_complete(), "{outcome:?}");
+        assert_eq!(events.next(), None);
+    });
+    let elapsed = run.unwrap().elapsed;
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+}
+
+#[test]
 fn streams_are_counted_and_end_with_their_clients() {
     let run = simulate(3, || {
         let server = serve(made_up);

@@ -118,17 +118,17 @@ class Drawing {
       const at = (radius, angle) => `${(cx + radius * Math.cos(angle)).toFixed(1)} ${(cy + radius * Math.sin(angle)).toFixed(1)}`;
       return svg("path", { class: "gauge", d: `M${at(r, a)}A${r} ${r} 0 0 1 ${at(r, b)}L${at(inner, b)}A${inner} ${inner} 0 0 0 ${at(inner, a)}Z` });
     });
-    const group = svg("g", {}, ...slots);
+    const group = svg("g", { class: "below" }, ...slots);
     this.gauges.append(group);
-    this.text(cx, cy + 4, "gauge-name", "middle").textContent = name.toUpperCase();
+    this.text(cx, cy + 4, "gauge-name below", "middle").textContent = name.toUpperCase();
     const text = this.text(cx, cy + r + 14, "gauge-text", "middle");
     return { slots, group, text, at: [cx, cy] };
   }
 
   makePool({ box: [x, y, width, height], text, flat }) {
     const clip = { x, y, width, height, rx: 4 };
-    this.gauges.append(svg("rect", { ...clip, class: "gauge" }));
-    this.poolLevel = svg("rect", { ...clip, class: "gauge free" });
+    this.gauges.append(svg("rect", { ...clip, class: "gauge below" }));
+    this.poolLevel = svg("rect", { ...clip, class: "gauge free below" });
     this.gauges.append(this.poolLevel);
     this.poolText = this.text(...text, "gauge-name", "middle");
     this.poolFill = (part) => {
@@ -143,6 +143,7 @@ class Drawing {
   show(state, figure) {
     this.shown = [state, figure];
     for (const [number, text] of Object.entries(stationFigures(state, figure))) say(this.stations[number].figure, text);
+    this.root.classList.toggle("kernel", state.queues.length === 0);
     this.rush.classList.toggle("on", figure.rx + figure.tx + figure.requests > 0);
     this.showRing("rx", state, figure, figure.rx);
     this.showRing("tx", state, figure, figure.tx);
@@ -190,7 +191,8 @@ class Drawing {
     const columns = Math.floor((width + step[0] - cell[0]) / step[0]);
     const most = columns * Math.floor((height + step[1] - cell[1]) / step[1]);
     const shown = state.flows.slice(0, most);
-    say(this.flowTitle, plural(state.flows_total, "flow"));
+    const kernel = state.queues.length === 0;
+    say(this.flowTitle, kernel ? plural(figure.connections, "connection") : plural(state.flows_total, "flow"));
     keep(this.cells, shown, (flow) => flow.flow, () => this.makeCell(cell), (group, flow) => {
       const i = shown.indexOf(flow);
       put(group, "transform", `translate(${(x + (i % columns) * step[0]).toFixed(1)} ${(y + Math.floor(i / columns) * step[1]).toFixed(1)})`);
@@ -199,6 +201,7 @@ class Drawing {
     const [first, second] = this.flowLines;
     if (!first) return;
     const rest = state.flows_total - shown.length;
+    if (kernel) return [first, second].forEach((line) => say(line, ""));
     say(first, cut(`${figure.halfOpen} half-open, ${short(figure.retransmits)} segments sent again`, chars));
     say(second, cut(rest > 0 ? `and ${rest} more flows` : shown.length ? "left of a cell: to be read; right: to be sent" : "", chars));
   }
@@ -315,7 +318,7 @@ function stationFigures(state, f) {
     2: below(`${short(f.rx)} frames/s`),
     3: below(plural(f.connections, "flow")),
     4: below(`${bytes(f.rxBytes)}/s`),
-    5: `${f.unread} unread`,
+    5: kernel ? "by epoll" : `${f.unread} unread`,
     6: `${short(f.parks)} parks/s`,
     7: `${short(f.runs)} runs/s`,
     8: `${bytes(f.bytesIn)}/s`,
