@@ -51,9 +51,9 @@ use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, PoolError};
 use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, moment, move_to_ring,
-    polled_stamp, stamp_or, trace,
+    trace_frame,
 };
-use crate::trace::Kind;
+use crate::trace::{self, Kind, stamp_if_enabled};
 
 #[cfg(test)]
 mod tests;
@@ -227,7 +227,7 @@ impl CableEnd {
         }
         into.meta.rx_at = Some(sent.at);
         into.meta.polled_at = now;
-        into.meta.polled_stamp = polled_stamp();
+        into.meta.stamp = stamp_if_enabled();
         into.meta.offload = sent.frame.meta.offload;
         Some(into)
     }
@@ -300,7 +300,7 @@ impl Queue for CableEnd {
     fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         self.reclaim(now);
         let room = self.ring_frames - self.tx.len() - self.in_flight;
-        let taken = move_to_ring(now, &mut self.tx, room, frames, &mut self.stats);
+        let taken = move_to_ring(&mut self.tx, room, frames, &mut self.stats);
         self.met_full_ring = taken == room && !frames.is_empty();
         Ok(taken)
     }
@@ -317,7 +317,7 @@ impl Queue for CableEnd {
         }
         while let Some(frame) = self.tx.pop_front() {
             let at = moment(now);
-            trace(stamp_or(now), Kind::DriverKick, &frame);
+            trace::departed(&frame.meta, frame.len(), stamp_if_enabled());
             self.stats.tx_frames += 1;
             self.stats.tx_bytes += frame.len() as u64;
             self.in_flight += 1;
@@ -334,7 +334,7 @@ impl Queue for CableEnd {
     fn reclaim(&mut self, _now: Nanos) -> usize {
         let mut taken = 0;
         while let Some(done) = self.own.done.pop() {
-            trace(done.at, Kind::NicDone, &done.frame);
+            trace_frame(done.at, Kind::NicDone, &done.frame);
             taken += 1;
         }
         // What lies on the wire to an end that is gone will not be taken.

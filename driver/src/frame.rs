@@ -58,9 +58,12 @@ pub struct FrameMeta {
     /// When the driver took the frame off the ring, or a little before: the
     /// time of the turn.
     pub polled_at: Nanos,
-    /// The same exactly, as an event's time ([`crate::trace::stamp`]); zero when
-    /// nobody traces.
-    pub polled_stamp: Nanos,
+    /// As an event's time ([`crate::trace::stamp`]), zero when nobody traces: of a
+    /// received frame when the driver took it off the ring, of a frame to send
+    /// when it was cut from its stream.
+    pub stamp: Nanos,
+    /// As that, of a frame to send: when it came into the TX ring.
+    pub ring_stamp: Nanos,
     /// Offload bits.
     pub offload: Offload,
     /// Sent: the bytes of TCP data that each of the segments has that the device

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::clock::{self, Nanos};
 use crate::frame::{Frame, FramePool};
-use crate::trace::{self, Event, Kind, emit, enabled};
+use crate::trace::{self, Event, Kind, emit, enabled, stamp_if_enabled};
 
 /// Frames that one call moves at most. Bounds the time that a shard spends
 /// between two looks at anything else.
@@ -182,9 +182,8 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
 /// Moves frames from the front of `offered` to the back of `ring`, up to
 /// [`BURST_FRAMES`] and while `room` lasts, and says how many: what
 /// [`Queue::tx_burst`] does for a device whose TX ring is a list in memory.
-/// Emits `nic.tx` for those that carry part of a stream.
+/// Notes when that was.
 pub(crate) fn move_to_ring(
-    now: Nanos,
     ring: &mut VecDeque<Frame>,
     room: usize,
     offered: &mut VecDeque<Frame>,
@@ -192,10 +191,10 @@ pub(crate) fn move_to_ring(
 ) -> usize {
     let wanted = offered.len().min(BURST_FRAMES);
     let taken = wanted.min(room);
-    let at = stamp_or(now);
+    let at = stamp_if_enabled();
     stats.tx_ring_full += u64::from(taken < wanted);
-    for frame in offered.drain(..taken) {
-        trace(at, Kind::NicTx, &frame);
+    for mut frame in offered.drain(..taken) {
+        frame.meta.ring_stamp = at;
         ring.push_back(frame);
     }
     taken
@@ -212,21 +211,8 @@ pub(crate) fn moment(now: Nanos) -> Nanos {
     }
 }
 
-/// The time of an event that happens now: `now` when nobody traces, and it is
-/// not used.
-pub(crate) fn stamp_or(now: Nanos) -> Nanos {
-    if enabled() { trace::stamp() } else { now }
-}
-
-/// The time to note in a frame for [`FrameMeta::polled_stamp`].
-///
-/// [`FrameMeta::polled_stamp`]: crate::FrameMeta::polled_stamp
-pub(crate) fn polled_stamp() -> Nanos {
-    stamp_or(Nanos::ZERO)
-}
-
 /// Emits `stage` for a frame that carries part of a stream.
-pub(crate) fn trace(at: Nanos, stage: Kind, frame: &Frame) {
+pub(crate) fn trace_frame(at: Nanos, stage: Kind, frame: &Frame) {
     let tag = frame.meta.tag;
     if tag.flow != 0 {
         let mut event = Event::new(at, stage, tag.flow).frame(frame.len());

@@ -63,7 +63,12 @@ fn requests_are_told_with_their_bytes() {
         heads,
         [(0, FIRST.len()), (FIRST.len() as u64, SECOND.len())]
     );
-    let texts: Vec<u8> = of(Kind::HttpText).flat_map(Event::text).collect();
+    let is_text = |e: &&Event| matches!(e.kind, Kind::HttpHead | Kind::HttpText);
+    let texts: Vec<u8> = events
+        .iter()
+        .filter(is_text)
+        .flat_map(Event::text)
+        .collect();
     let lines: String = [FIRST, SECOND]
         .map(|r| r.split(" HTTP").next().unwrap())
         .concat();

@@ -263,23 +263,22 @@ impl Line<'_> {
         }
         *self.sent = sent;
         if trace::enabled() {
-            self.trace(&sent, offset, frame.len());
+            frame.meta.stamp = trace::stamp();
+            self.trace(&sent, offset, frame);
         }
     }
 
-    #[inline(never)]
-    fn trace(&self, sent: &Sent, offset: u64, frame_len: usize) {
-        let at = trace::stamp();
-        let tell = |kind| {
-            let event = trace::Event::new(at, kind, self.flow).frame(frame_len);
-            trace::emit(event.bytes(offset, sent.len as usize));
-        };
-        tell(Kind::TcpSegment);
+    /// What is out of the ordinary about a segment; the queue tells of it as a
+    /// whole once it has left.
+    #[inline]
+    fn trace(&self, sent: &Sent, offset: u64, frame: &Frame) {
+        let event = |kind| trace::Event::new(frame.meta.stamp, kind, self.flow);
         if sent.is_again && sent.len > 0 {
-            tell(Kind::TcpRetransmit);
+            let event = event(Kind::TcpRetransmit).frame(frame.len());
+            trace::emit(event.bytes(offset, sent.len as usize));
         }
         if sent.flags & segment::RST != 0 {
-            trace::emit(trace::Event::new(at, Kind::TcpReset, self.flow).bytes(offset, 1));
+            trace::emit(event(Kind::TcpReset).bytes(offset, 1));
         }
     }
 }

@@ -24,6 +24,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
 };
+use wirepath_driver::trace;
 use wirepath_driver::{BURST_FRAMES, Frame, FramePool, Nanos, Queue, QueueInfo, RingStats};
 
 use crate::ether::{self, HEADER_LEN};
@@ -131,6 +132,7 @@ impl Queue for End {
             let mut frame = self.pool.take_rx().expect("the test's pool is large");
             assert!(frame.fill(&bytes));
             frame.meta.polled_at = now;
+            frame.meta.stamp = trace::stamp_if_enabled();
             frames.push(frame);
             taken += 1;
         }
@@ -142,7 +144,9 @@ impl Queue for End {
         let mut wire = self.wire.state();
         let mut taken = 0;
         while taken < BURST_FRAMES && wire.room[self.side] > 0 && !frames.is_empty() {
-            let bytes = frames.pop_front().unwrap().to_vec();
+            let frame = frames.pop_front().unwrap();
+            trace::departed(&frame.meta, frame.len(), trace::stamp_if_enabled());
+            let bytes = frame.to_vec();
             wire.room[self.side] -= 1;
             if !(wire.loss)(self.side, &bytes) {
                 wire.toward[1 - self.side].push_back(bytes.clone());

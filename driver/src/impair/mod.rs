@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, SegmentTag};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats, polled_stamp};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+use crate::trace::stamp_if_enabled;
 
 pub(crate) mod rng;
 #[cfg(test)]
@@ -318,7 +319,7 @@ impl<Q: Queue> Queue for Impair<Q> {
             && let Some(mut frame) = self.rx.release(now)
         {
             frame.meta.polled_at = now;
-            frame.meta.polled_stamp = polled_stamp();
+            frame.meta.stamp = stamp_if_enabled();
             self.rx_frames += 1;
             self.rx_bytes += frame.len() as u64;
             frames.push(frame);

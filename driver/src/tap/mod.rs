@@ -31,9 +31,8 @@ use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, Spares};
 use crate::ring::{
     BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring,
-    polled_stamp, stamp_or, trace,
 };
-use crate::trace::Kind;
+use crate::trace::{self, stamp_if_enabled};
 
 mod error;
 mod open;
@@ -202,7 +201,7 @@ impl Tap {
         frame.meta.offload = vnet::offload(&frame[..start]);
         frame.set_bounds(start, len - start);
         frame.meta.polled_at = now;
-        frame.meta.polled_stamp = polled_stamp();
+        frame.meta.stamp = stamp_if_enabled();
         Ok(Read::Frame(frame))
     }
 
@@ -227,7 +226,7 @@ impl Tap {
         while let Some(frame) = self.tx.front() {
             match self.write(frame) {
                 Ok(_) => {
-                    trace(stamp_or(now), Kind::DriverKick, frame);
+                    trace::departed(&frame.meta, frame.len(), stamp_if_enabled());
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
                 }
@@ -325,15 +324,9 @@ impl Queue for Tap {
         Ok(taken)
     }
 
-    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+    fn tx_burst(&mut self, _now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         let room = TX_RING_FRAMES - self.tx.len();
-        Ok(move_to_ring(
-            now,
-            &mut self.tx,
-            room,
-            frames,
-            &mut self.stats,
-        ))
+        Ok(move_to_ring(&mut self.tx, room, frames, &mut self.stats))
     }
 
     fn kick(&mut self, now: Nanos) -> io::Result<()> {

@@ -93,10 +93,11 @@ kinds! {
     /// A frame was dropped; [`Event::label`] is the cause.
     Drop = 23, "drop";
 
-    /// A request's head was parsed: its bytes in the stream in.
+    /// A request's head was parsed: its bytes in the stream in, and the first 12
+    /// bytes of its method and target ([`Event::text`]).
     HttpHead = 24, "http.head";
-    /// Up to 32 bytes of its method and target ([`Event::text`]), right behind
-    /// `http.head`; more of them for a longer one.
+    /// The next 32 bytes of method and target, right behind `http.head`; more of
+    /// them for longer ones.
     HttpText = 25, "http.text";
     /// A request was refused before any handler: [`Event::label`] is the reason
     /// code, [`Event::status`] the answer.
@@ -202,8 +203,10 @@ pub struct Event {
 /// Words of an encoded event.
 pub const EVENT_WORDS: usize = 7;
 
-/// Bytes of text in an event.
+/// Bytes of text in an `http.text`.
 pub const TEXT_LEN: usize = 32;
+/// Bytes of text in an `http.head`.
+pub const HEAD_TEXT_LEN: usize = 12;
 
 impl Event {
     /// An event of `kind` at `at` on `flow`, nothing else known.
@@ -266,6 +269,18 @@ impl Event {
         self
     }
 
+    /// A head with up to [`HEAD_TEXT_LEN`] bytes of `text`.
+    #[must_use]
+    pub fn with_head_text(mut self, text: &[u8]) -> Event {
+        let mut bytes = [0; 16];
+        let len = text.len().min(HEAD_TEXT_LEN);
+        bytes[..len].copy_from_slice(&text[..len]);
+        let (first, rest) = bytes.split_at(8);
+        self.dur_ns = u64::from_le_bytes(first.try_into().expect("8 bytes"));
+        self.frame_len = u32::from_le_bytes(rest[..4].try_into().expect("4 bytes"));
+        self
+    }
+
     /// The same event with the addresses of a flow.
     #[must_use]
     pub fn with_addrs(mut self, local: SocketAddr, peer: SocketAddr) -> Event {
@@ -317,9 +332,15 @@ impl Event {
         self.dur_ns
     }
 
-    /// Text, of `http.text`: up to the first NUL.
+    /// Text, of `http.head` and `http.text`: up to the first NUL.
     pub fn text(&self) -> Vec<u8> {
-        let bytes = self.payload();
+        let bytes = match self.kind {
+            Kind::HttpHead => {
+                let first = self.dur_ns.to_le_bytes();
+                [&first[..], &self.frame_len.to_le_bytes()].concat()
+            }
+            _ => self.payload().to_vec(),
+        };
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
         bytes[..end].to_vec()
     }
@@ -335,7 +356,8 @@ impl Event {
         (addr(local, self.actor.p), addr(peer, self.actor.m))
     }
 
-    fn lens(&self) -> u64 {
+    #[inline]
+    pub(super) fn lens(&self) -> u64 {
         u64::from(self.len) << 32 | u64::from(self.frame_len)
     }
 
@@ -358,6 +380,13 @@ impl Event {
         self.len = (word(2) >> 32) as u32;
         self.frame_len = word(2) as u32;
         self.dur_ns = word(3);
+    }
+
+    /// Whether it names who ran.
+    #[inline]
+    pub(super) fn names_actor(&self) -> bool {
+        let actor = self.actor;
+        actor.g != 0 || actor.p != 0 || actor.m != 0
     }
 
     /// The event as words: time; kind, P and M; goroutine; flow; offset;

@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Nanos;
+use crate::frame::FrameMeta;
 
 mod event;
 mod ticks;
 
-pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, TEXT_LEN, fd_number};
+pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, fd_number};
+pub use event::{HEAD_TEXT_LEN, TEXT_LEN};
 pub use ticks::{is_virtual, set_virtual, stamp};
 
 use ticks::{Anchor, Scale};
@@ -39,8 +41,36 @@ const ANCHOR_EVENTS: u64 = 1024;
 /// Ticks of the counter between them at most, about a second, as far as there
 /// are events.
 const ANCHOR_TICKS: u64 = 1 << 31;
-/// What is written in place of a kind for an anchor.
+/// What is written in place of a kind, for an anchor and for three stages of a
+/// segment in one slot.
 const ANCHOR_KIND: u64 = 0xff << 32;
+const ARRIVAL_KIND: u64 = 0xfe << 32;
+const DEPARTURE_KIND: u64 = 0xfd << 32;
+const KIND_MASK: u64 = 0xff << 32;
+const ARRIVAL_STAGES: [Kind; 3] = [Kind::DriverPoll, Kind::FlowLookup, Kind::TcpIngress];
+const DEPARTURE_STAGES: [Kind; 3] = [Kind::TcpSegment, Kind::NicTx, Kind::DriverKick];
+
+/// The three events of a slot that has the time of the last, and in place of a
+/// goroutine how long before it the others were.
+fn unpack(words: [u64; EVENT_WORDS], kinds: [Kind; 3], into: &mut Vec<Event>) {
+    let [at, _, before, flow, offset, lens, acked] = words;
+    let ago = [before >> 32, before & 0xffff_ffff, 0];
+    for (kind, ago) in kinds.into_iter().zip(ago) {
+        let mut event = Event::new(Nanos(at - ago), kind, flow);
+        (event.offset, event.len, event.frame_len) = (offset, (lens >> 32) as u32, lens as u32);
+        if kind == Kind::TcpIngress {
+            event.dur_ns = acked;
+        }
+        into.push(event);
+    }
+}
+
+/// As `unpack` takes it.
+#[inline]
+fn pack(first: Nanos, second: Nanos, last: Nanos) -> u64 {
+    let ago = |at: Nanos| last.0.saturating_sub(at.0).min(0xffff_ffff);
+    ago(first) << 32 | ago(second)
+}
 
 struct Ring {
     slots: Box<[Slot]>,
@@ -70,11 +100,11 @@ impl Ring {
 
     /// Called by the owning thread only.
     #[inline]
-    fn push(&self, event: &Event) {
-        if let Some(counter) = ticks::counter_of(event.at) {
+    fn push(&self, words: [u64; EVENT_WORDS]) {
+        if let Some(counter) = ticks::counter_of(Nanos(words[0])) {
             self.anchor(counter);
         }
-        self.push_words(event.encode());
+        self.push_words(words);
     }
 
     #[inline]
@@ -127,13 +157,14 @@ impl Ring {
                 continue;
             }
             read += 1;
-            if words[1] == ANCHOR_KIND {
-                anchors.push(Anchor {
+            match words[1] & KIND_MASK {
+                ANCHOR_KIND => anchors.push(Anchor {
                     counter: words[4],
                     clock: Nanos(words[0]),
-                });
-            } else {
-                into.extend(Event::decode(words));
+                }),
+                ARRIVAL_KIND => unpack(words, ARRIVAL_STAGES, into),
+                DEPARTURE_KIND => unpack(words, DEPARTURE_STAGES, into),
+                _ => into.extend(Event::decode(words)),
             }
         }
         written - read
@@ -155,20 +186,37 @@ struct Rings {
     idle: Vec<Arc<Ring>>,
 }
 
-/// The ring of a thread, while it lives.
-struct OwnRing(OnceCell<Arc<Ring>>);
-
-impl Drop for OwnRing {
-    fn drop(&mut self) {
-        if let Some(ring) = self.0.take() {
-            rings().idle.push(ring);
-        }
-    }
+/// What a thread writes with.
+struct Local {
+    ring: OnceCell<Arc<Ring>>,
+    /// Who runs: the goroutine, and P and M as an event has them.
+    g: Cell<u64>,
+    p_and_m: Cell<u64>,
 }
 
 thread_local! {
-    static RING: OwnRing = const { OwnRing(OnceCell::new()) };
-    static ACTOR: Cell<Actor> = const { Cell::new(Actor { g: 0, p: 0, m: 0 }) };
+    static LOCAL: Local = const {
+        Local {
+            ring: OnceCell::new(),
+            g: Cell::new(0),
+            p_and_m: Cell::new(0),
+        }
+    };
+}
+
+impl Local {
+    #[inline]
+    fn push(&self, words: [u64; EVENT_WORDS]) {
+        self.ring.get_or_init(new_ring).push(words);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if let Some(ring) = self.ring.take() {
+            rings().idle.push(ring);
+        }
+    }
 }
 
 /// Whether events are written down.
@@ -193,14 +241,21 @@ pub fn disable() {
 /// switch, on the thread that switches.
 #[inline(never)]
 pub fn set_actor(actor: Actor) {
-    ACTOR.with(|a| a.set(actor));
+    let _ = LOCAL.try_with(|local| {
+        local.g.set(actor.g);
+        local
+            .p_and_m
+            .set(u64::from(actor.p) << 16 | u64::from(actor.m));
+    });
 }
 
 /// Makes this thread's ring, if tracing is on: the first event would else wait
 /// for its memory. The runtime calls it when a thread starts.
 pub fn prepare() {
     if enabled() {
-        with_ring(|_| {});
+        let _ = LOCAL.try_with(|local| {
+            local.ring.get_or_init(new_ring);
+        });
     }
 }
 
@@ -209,23 +264,98 @@ pub fn prepare() {
 /// thread, unless the event names one.
 #[inline]
 pub fn emit(event: Event) {
-    if enabled() {
-        emit_enabled(event);
+    if !enabled() {
+        return;
     }
+    if event.names_actor() {
+        return record_words(event.encode());
+    }
+    let kind = u64::from(event.kind as u8) << 32;
+    let lens = event.lens();
+    record(event.at, kind, event.flow, event.offset, lens, event.dur_ns);
+}
+
+/// A segment of a flow came in: stages `driver.poll`, `flow.lookup` and
+/// `tcp.ingress` in one, told by the shard once it was processed.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The flow.
+    pub flow: u64,
+    /// When the frame was polled, and its flow found.
+    pub polled: Nanos,
+    /// When its flow was found.
+    pub found: Nanos,
+    /// When it had been processed.
+    pub processed: Nanos,
+    /// Its bytes of the stream in.
+    pub offset: u64,
+    /// How many.
+    pub len: usize,
+    /// Bytes of the frame.
+    pub frame_len: usize,
+    /// Bytes of our stream that the peer has acknowledged.
+    pub acked: u64,
+}
+
+/// Writes an arrival down, when tracing is on.
+#[inline]
+pub fn arrived(a: &Arrival) {
+    if enabled() {
+        let before = pack(a.polled, a.found, a.processed);
+        let lens = (a.len as u64) << 32 | a.frame_len as u64 & 0xffff_ffff;
+        record_words([
+            a.processed.0,
+            ARRIVAL_KIND,
+            before,
+            a.flow,
+            a.offset,
+            lens,
+            a.acked,
+        ]);
+    }
+}
+
+/// Writes down that a frame with a part of a stream was handed to the device at
+/// `kicked`: stages `tcp.segment`, `nic.tx` and `driver.kick` in one, when
+/// tracing is on.
+#[inline]
+pub fn departed(meta: &FrameMeta, frame_len: usize, kicked: Nanos) {
+    let tag = meta.tag;
+    if enabled() && tag.flow != 0 {
+        let before = pack(meta.stamp, meta.ring_stamp, kicked);
+        let lens = u64::from(tag.len) << 32 | frame_len as u64 & 0xffff_ffff;
+        record_words([
+            kicked.0,
+            DEPARTURE_KIND,
+            before,
+            tag.flow,
+            tag.offset,
+            lens,
+            0,
+        ]);
+    }
+}
+
+/// [`stamp`], or nothing when nobody traces.
+#[inline]
+pub fn stamp_if_enabled() -> Nanos {
+    if enabled() { stamp() } else { Nanos::ZERO }
+}
+
+/// Writes an event of whoever runs here. Out of line, since the address of a
+/// thread-local must not be kept over a switch.
+#[inline(never)]
+fn record(at: Nanos, kind: u64, flow: u64, offset: u64, lens: u64, dur: u64) {
+    // A thread that is ending has no ring any more, and its last events are lost.
+    let _ = LOCAL.try_with(|local| {
+        let who = kind | local.p_and_m.get();
+        local.push([at.0, who, local.g.get(), flow, offset, lens, dur]);
+    });
 }
 
 #[inline(never)]
-fn emit_enabled(mut event: Event) {
-    if event.actor == Actor::default() {
-        event.actor = ACTOR.with(Cell::get);
-    }
-    with_ring(|ring| ring.push(&event));
-}
-
-/// A thread that is ending has no ring any more, and its last events are lost.
-#[inline]
-fn with_ring(f: impl FnOnce(&Ring)) {
-    let _ = RING.try_with(|ring| f(ring.0.get_or_init(new_ring)));
+fn record_words(words: [u64; EVENT_WORDS]) {
+    let _ = LOCAL.try_with(|local| local.push(words));
 }
 
 #[cold]
@@ -323,7 +453,7 @@ mod tests {
                 .bytes(6, 7)
                 .frame(8)
         };
-        ring.push(&event);
+        ring.push(event.encode());
         let mut out = Vec::new();
         assert_eq!(ring.read(&mut out, &mut Vec::new()), 0);
         assert_eq!(out, [event]);
@@ -336,8 +466,8 @@ mod tests {
         let text = b"GET /a-path-of-just-32-bytes-abc";
         let local = "192.0.2.1:80".parse().unwrap();
         let peer = "[2001:db8::7]:50000".parse().unwrap();
-        ring.push(&Event::new(Nanos(1), Kind::HttpText, 3).with_text(text));
-        ring.push(&Event::new(Nanos(2), Kind::FlowOpen, 3).with_addrs(local, peer));
+        ring.push((Event::new(Nanos(1), Kind::HttpText, 3).with_text(text)).encode());
+        ring.push((Event::new(Nanos(2), Kind::FlowOpen, 3).with_addrs(local, peer)).encode());
         let mut out = Vec::new();
         ring.read(&mut out, &mut Vec::new());
         assert_eq!(out[0].text(), text);
@@ -356,7 +486,7 @@ mod tests {
     fn the_ring_keeps_the_last_and_counts_the_rest() {
         let ring = Ring::new(4);
         for i in 0..10 {
-            ring.push(&Event::new(Nanos(i), Kind::NicRx, 0));
+            ring.push((Event::new(Nanos(i), Kind::NicRx, 0)).encode());
         }
         let mut out = Vec::new();
         assert_eq!(ring.read(&mut out, &mut Vec::new()), 6);
@@ -371,7 +501,7 @@ mod tests {
             for i in 0..2_000 {
                 let mut e = Event::new(Nanos(i), Kind::ConnRead, i).bytes(i, 0);
                 e.dur_ns = i;
-                writer.push(&e);
+                writer.push(e.encode());
             }
         });
         let mut out = Vec::new();

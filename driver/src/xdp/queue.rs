@@ -50,11 +50,9 @@ use super::stats::{Occupancy, Shared};
 use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
-use crate::frame::{Frame, FramePool, SegmentTag, Spares};
-use crate::ring::{
-    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, polled_stamp, stamp_or, trace,
-};
-use crate::trace::{Event, Kind, emit, enabled};
+use crate::frame::{Frame, FrameMeta, FramePool, Spares};
+use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, trace_frame};
+use crate::trace::{self, Kind, enabled, stamp_if_enabled};
 
 /// How long to wait before calling the kernel again that left frames in the TX
 /// ring. Nothing announces that it could take more.
@@ -101,7 +99,7 @@ pub struct XdpQueue {
     /// Whether the TX ring has frames that the kernel was not told of.
     is_unkicked: bool,
     /// What those carry, while tracing.
-    unkicked: Vec<(SegmentTag, usize)>,
+    unkicked: Vec<(FrameMeta, usize)>,
     /// When to call the kernel again, which left frames in the TX ring.
     retry_at: Option<Nanos>,
     check_at: Nanos,
@@ -221,13 +219,13 @@ impl XdpQueue {
         if count == 0 {
             return 0;
         }
-        let at = polled_stamp();
+        let at = stamp_if_enabled();
         let before = frames.len();
         for place in 0..count {
             let desc = self.descs[place];
             if let Some(mut frame) = self.received_frame(&desc) {
                 frame.meta.polled_at = now;
-                frame.meta.polled_stamp = at;
+                frame.meta.stamp = at;
                 self.stats.rx_frames += 1;
                 self.stats.rx_bytes += frame.len() as u64;
                 frames.push(frame);
@@ -369,12 +367,7 @@ impl XdpQueue {
 
     /// Moves frames to `descs` until there are `room`; returns how many there are,
     /// and how many frames were taken for that.
-    fn prepare_all(
-        &mut self,
-        now: Nanos,
-        room: usize,
-        frames: &mut VecDeque<Frame>,
-    ) -> (usize, usize) {
+    fn prepare_all(&mut self, room: usize, frames: &mut VecDeque<Frame>) -> (usize, usize) {
         let (mut count, mut taken) = (0, 0);
         while count < room && taken < BURST_FRAMES {
             let Some(frame) = frames.pop_front() else {
@@ -382,7 +375,7 @@ impl XdpQueue {
             };
             match self.own(frame) {
                 Ok(Some(frame)) => {
-                    self.prepare(now, count, frame);
+                    self.prepare(count, frame);
                     count += 1;
                 }
                 Ok(None) => {}
@@ -397,7 +390,7 @@ impl XdpQueue {
     }
 
     /// Puts a frame of ours into `descs`, and where nobody reaches it.
-    fn prepare(&mut self, now: Nanos, place: usize, mut frame: Frame) {
+    fn prepare(&mut self, place: usize, mut frame: Frame) {
         frame.move_to_start();
         let len = frame.len();
         let mut desc = self.slots[frame.slot() as usize];
@@ -406,9 +399,9 @@ impl XdpQueue {
             .cursor()
             .set_pos(len);
         self.descs[place] = desc;
-        trace(stamp_or(now), Kind::NicTx, &frame);
         if enabled() && frame.meta.tag.flow != 0 {
-            self.unkicked.push((frame.meta.tag, len));
+            frame.meta.ring_stamp = trace::stamp();
+            self.unkicked.push((frame.meta, len));
         }
         self.stats.tx_frames += 1;
         self.stats.tx_bytes += len as u64;
@@ -436,7 +429,7 @@ impl XdpQueue {
                 }
                 Err((_, error)) => return Err(self.note_gone(&error)),
             }
-            self.take_back(now);
+            self.take_back();
             let before = std::mem::replace(&mut left, self.in_tx_ring());
             if left >= before {
                 break;
@@ -454,7 +447,7 @@ impl XdpQueue {
     }
 
     /// Takes sent frames off the completion ring; returns how many.
-    fn take_back(&mut self, now: Nanos) -> usize {
+    fn take_back(&mut self) -> usize {
         let mut taken = 0;
         loop {
             // SAFETY: the descriptors that were there are copies that nobody
@@ -463,7 +456,7 @@ impl XdpQueue {
             for place in 0..count {
                 let (slot, _) = self.place(&self.descs[place]);
                 if let Some(frame) = self.lent.take(slot) {
-                    trace(stamp_or(now), Kind::NicDone, &frame);
+                    trace_frame(stamp_if_enabled(), Kind::NicDone, &frame);
                     self.spares.put(frame);
                 }
             }
@@ -500,7 +493,7 @@ fn order_before_flag() {
 impl Drop for XdpQueue {
     /// The last counts, before the rings go.
     fn drop(&mut self) {
-        self.take_back(Nanos(0));
+        self.take_back();
         self.show();
     }
 }
@@ -529,12 +522,12 @@ impl Queue for XdpQueue {
         Ok(taken)
     }
 
-    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
+    fn tx_burst(&mut self, _now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
         self.check_gone()?;
-        self.take_back(now);
+        self.take_back();
         let wanted = frames.len().min(BURST_FRAMES);
         let free = self.rings.tx.nb_free(wanted as u32) as usize;
-        let (count, taken) = self.prepare_all(now, wanted.min(free), frames);
+        let (count, taken) = self.prepare_all(wanted.min(free), frames);
         self.stats.tx_ring_full += u64::from(taken < wanted);
         // SAFETY: the descriptors are of this socket's UMEM, and their frames
         // have just been put where nobody reaches them.
@@ -553,9 +546,9 @@ impl Queue for XdpQueue {
             return Ok(());
         }
         self.stats.kicks += 1;
-        for (tag, frame_len) in self.unkicked.drain(..) {
-            let event = Event::new(stamp_or(now), Kind::DriverKick, tag.flow).frame(frame_len);
-            emit(event.bytes(tag.offset, tag.len as usize));
+        let kicked = stamp_if_enabled();
+        for (meta, frame_len) in self.unkicked.drain(..) {
+            trace::departed(&meta, frame_len, kicked);
         }
         order_before_flag();
         if self.rings.tx.needs_wakeup() {
@@ -564,8 +557,8 @@ impl Queue for XdpQueue {
         Ok(())
     }
 
-    fn reclaim(&mut self, now: Nanos) -> usize {
-        self.take_back(now)
+    fn reclaim(&mut self, _now: Nanos) -> usize {
+        self.take_back()
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {

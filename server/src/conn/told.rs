@@ -5,14 +5,14 @@
 //! Each function is to be called behind [`trace::enabled`].
 
 use wirepath_runtime::Nanos;
-use wirepath_runtime::trace::{self, Event, Kind, Label, TEXT_LEN};
+use wirepath_runtime::trace::{self, Event, HEAD_TEXT_LEN, Kind, Label, TEXT_LEN};
 
 use super::wire::Wire;
 use crate::request::{HeadError, Request};
 use crate::response::ResponseWriter;
 
 /// Bytes of method and target that a trace keeps at most.
-const MAX_TEXT: usize = 3 * TEXT_LEN;
+const MAX_TEXT: usize = HEAD_TEXT_LEN + 3 * TEXT_LEN;
 
 /// A request whose beginning was told.
 #[derive(Clone, Copy)]
@@ -26,7 +26,6 @@ pub(super) struct Begun {
 #[inline(never)]
 pub(super) fn head(wire: &Wire, r: &Request, offset: u64, len: usize) -> Begun {
     let (at, flow) = (trace::stamp(), wire.conn.flow());
-    trace::emit(Event::new(at, Kind::HttpHead, flow).bytes(offset, len));
     let mut text = [0; MAX_TEXT];
     let mut end = 0;
     for part in [r.method().as_str(), " ", r.target()] {
@@ -34,7 +33,10 @@ pub(super) fn head(wire: &Wire, r: &Request, offset: u64, len: usize) -> Begun {
         text[end..][..part.len()].copy_from_slice(part);
         end += part.len();
     }
-    for part in text[..end].chunks(TEXT_LEN) {
+    let (first, rest) = text[..end].split_at(end.min(HEAD_TEXT_LEN));
+    let event = Event::new(at, Kind::HttpHead, flow).bytes(offset, len);
+    trace::emit(event.with_head_text(first));
+    for part in rest.chunks(TEXT_LEN) {
         trace::emit(Event::new(at, Kind::HttpText, flow).with_text(part));
     }
     Begun {

@@ -116,33 +116,19 @@ impl Shard {
         match self.flows.get(&key) {
             Some(&slot) => {
                 self.fates.count(Fate::Connection);
-                if trace::enabled() {
-                    self.trace_arrival(frame, segment, slot);
-                }
-                self.segment_of_flow(now, frame, segment, slot);
+                let found = trace::stamp_if_enabled();
+                self.segment_of_flow(now, frame, segment, slot, found);
             }
             None => self.segment_of_none(now, frame, segment, key),
         }
     }
 
-    /// Stages `nic.rx`, `driver.poll` and `flow.lookup`, told once the flow is
-    /// known.
+    /// A segment made a connection.
     #[inline(never)]
-    fn trace_arrival(&mut self, frame: &Frame, segment: &Segment, slot: u32) {
-        let Some(conn) = self.slots.conn(slot) else {
-            return;
-        };
-        let flow = conn.fd.raw();
-        let offset = conn.offset_of(segment, conn.received());
-        let event = |at, stage| {
-            let event = trace::Event::new(at, stage, flow).frame(frame.len());
-            trace::emit(event.bytes(offset, segment.payload_len));
-        };
-        if let Some(at) = frame.meta.rx_at {
-            event(at, Kind::NicRx);
+    fn trace_first(&mut self, frame: &Frame, segment: &Segment, slot: u32) {
+        if let Some(conn) = self.slots.conn(slot) {
+            conn.trace_ingress(segment, frame, trace::stamp(), &Before::default());
         }
-        event(frame.meta.polled_stamp, Kind::DriverPoll);
-        event(trace::stamp(), Kind::FlowLookup);
     }
 
     /// A connection came to be.
@@ -155,7 +141,14 @@ impl Shard {
     }
 
     /// A segment of a connection that we have.
-    fn segment_of_flow(&mut self, now: Nanos, frame: &Frame, segment: &Segment, slot: u32) {
+    fn segment_of_flow(
+        &mut self,
+        now: Nanos,
+        frame: &Frame,
+        segment: &Segment,
+        slot: u32,
+        found: Nanos,
+    ) {
         if self.is_final_ack_without_room(segment, slot) {
             self.counters.accept_queue_full += 1;
             return;
@@ -167,7 +160,7 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
-        let window_before = conn.peer_window();
+        let window = conn.peer_window();
         let reopens = conn.take_notice(now, segment);
         let received = conn.received();
         let is_repeat = conn.repeats_before_fin(segment);
@@ -177,7 +170,7 @@ impl Shard {
         if trace::enabled()
             && let Some(conn) = self.slots.conn(slot)
         {
-            conn.trace_ingress(segment, received, frame.len(), window_before);
+            conn.trace_ingress(segment, frame, found, &Before { received, window });
         }
         if reopens {
             self.send_again(now, slot, segment.window);
@@ -449,7 +442,7 @@ impl Shard {
         self.timers.arm(slot, now + timeouts::SOON);
         if trace::enabled() {
             self.trace_open(slot);
-            self.trace_arrival(frame, segment, slot);
+            self.trace_first(frame, segment, slot);
         }
         self.mark_dirty(slot);
     }
@@ -647,32 +640,37 @@ impl Conn {
         received.saturating_add_signed(ahead.into())
     }
 
-    /// A segment was taken in, before which `received` bytes had come in order
-    /// and the peer's window was `window_before`.
+    /// A segment was taken in, whose flow had been found at `found`.
     #[inline(never)]
-    fn trace_ingress(
-        &self,
-        segment: &Segment,
-        received: u64,
-        frame_len: usize,
-        window_before: u16,
-    ) {
+    fn trace_ingress(&self, segment: &Segment, frame: &Frame, found: Nanos, before: &Before) {
         let (at, flow) = (trace::stamp(), self.fd.raw());
+        let received = before.received;
         let offset = self.offset_of(segment, received);
+        if let Some(at) = frame.meta.rx_at {
+            let event = trace::Event::new(at, Kind::NicRx, flow).frame(frame.len());
+            trace::emit(event.bytes(offset, segment.payload_len));
+        }
+        trace::arrived(&trace::Arrival {
+            flow,
+            polled: frame.meta.stamp,
+            found,
+            processed: at,
+            offset,
+            len: segment.payload_len,
+            frame_len: frame.len(),
+            acked: self.written - self.socket.get().send_queue() as u64,
+        });
         let event = |kind| {
-            let event = trace::Event::new(at, kind, flow).frame(frame_len);
+            let event = trace::Event::new(at, kind, flow).frame(frame.len());
             event.bytes(offset, segment.payload_len)
         };
-        let mut taken = event(Kind::TcpIngress);
-        taken.dur_ns = self.written - self.socket.get().send_queue() as u64;
-        trace::emit(taken);
         if segment.payload_len > 0 && offset > received {
             trace::emit(event(Kind::TcpGap));
         } else if segment.payload_len > 0 && self.received() == received {
             trace::emit(event(Kind::TcpRepeat));
         }
         let window = self.peer_window();
-        if (window == 0) != (window_before == 0) {
+        if (window == 0) != (before.window == 0) {
             let event = trace::Event::new(at, Kind::TcpWindow, flow);
             trace::emit(event.bytes(0, window.into()));
         }
@@ -680,6 +678,15 @@ impl Conn {
             trace::emit(trace::Event::new(at, Kind::TcpReset, flow));
         }
     }
+}
+
+/// A connection before a segment was taken in.
+#[derive(Default)]
+struct Before {
+    /// Bytes that had come in order.
+    received: u64,
+    /// The peer's window, unscaled.
+    window: u16,
 }
 
 /// A frame was dropped.

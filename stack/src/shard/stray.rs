@@ -114,7 +114,7 @@ impl Shard {
         segment::set_timestamp_clock(now, self.timestamp_origin);
         if frame.fill(&stray.frame) {
             frame.meta.polled_at = now;
-            frame.meta.polled_stamp = trace::stamp();
+            frame.meta.stamp = trace::stamp();
             // It was verified where it came in.
             frame.meta.offload = Offload::CHECKSUM_VALID;
             self.strays.may_ask = false;
