@@ -26,6 +26,7 @@ pub mod xdp;
 pub use cable::{CableEnd, CableError, CableOptions, cable};
 pub use capture::{
     Capture, CaptureError, CaptureFile, CaptureOptions, CaptureStats, CaptureSummary,
+    CaptureSwitch, FrameRing,
 };
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag, Spares};

@@ -9,35 +9,69 @@
 //! no system call but to wake the writer when a quarter of the queue is full,
 //! and allocates only for a frame longer than a buffer.
 //!
-//! Several queues can share a file, an interface of it each. Times are
-//! nanoseconds: of a received frame when it came into the ring, or when it was
-//! polled where the device cannot tell; of a sent frame when it entered the TX
-//! ring. The wall clock is read once, when the capture starts, so that times do
-//! not run backwards with it. Frames of several queues are in the file in the
-//! order in which they were queued, which may differ a little from that of their
-//! times.
+//! Several queues can share a file, an interface of it each, all of Ethernet: a
+//! file has one link type. Times are nanoseconds: of a received frame when it
+//! came into the ring, or when it was polled where the device cannot tell; of a
+//! sent frame when it entered the TX ring. The wall clock is read once, when the
+//! capture starts, so that times do not run backwards with it. Frames of several
+//! queues are in the file in the order in which they were queued, which may
+//! differ a little from that of their times.
+//!
+//! * [`Files`] says where the bytes go, one file after another
+//!   ([`CaptureOptions::file_bytes`], [`CaptureOptions::file_age`]): each is a
+//!   whole capture by itself.
+//! * [`Sift`] sees each frame on the writer's thread before it is written: it may
+//!   hold it back, leave it out or comment on it.
+//! * [`FrameRing`] keeps the last frames in memory instead of writing them.
+//! * [`CaptureSwitch`] starts and ends captures of queues that are in use.
+//! * [`Secrets`] puts TLS keys into the file.
+//!
+//! A capture that follows a device with segmentation of its own shows the long
+//! segments as the device gets them, with the checksum that it would complete. A
+//! capture that is there from the start has the stack make none
+//! ([`Queue::long_segments`]).
 //!
 //! Format: draft-ietf-opsawg-pcapng.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{self, Nanos};
-use crate::frame::{Frame, FramePool};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingFill, RingStats, moment};
+use crate::frame::SegmentTag;
+use crate::ring::Queue;
 
+mod checksum;
+mod pcapng;
+mod probe;
+mod ring;
+mod secrets;
+mod sift;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use probe::Capture;
+pub use ring::FrameRing;
+pub use secrets::Secrets;
+pub use sift::{Captured, Sift, Sifted};
+pub use switch::CaptureSwitch;
+
+use probe::Probe;
+
 /// Bytes that a buffer holds without growing: any frame of an MTU of 1500.
 const BUFFER_BYTES: usize = 2048;
+
+/// How long a capture's end waits for a sink that takes no bytes, before it goes
+/// on without it.
+const FINISH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a capture keeps, and how much of it at once.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +82,12 @@ pub struct CaptureOptions {
     pub waiting_frames: usize,
     /// Bytes that may wait for the writer.
     pub waiting_bytes: usize,
+    /// Bytes of a file after which the next is begun: it is longer by less than
+    /// a frame and the statistics at its end. None for no limit.
+    pub file_bytes: Option<u64>,
+    /// How long a file with frames is written before the next is begun. None for
+    /// no limit.
+    pub file_age: Option<Duration>,
 }
 
 impl Default for CaptureOptions {
@@ -56,7 +96,31 @@ impl Default for CaptureOptions {
             snap_len: 65_535,
             waiting_frames: 8192,
             waiting_bytes: 32 << 20,
+            file_bytes: None,
+            file_age: None,
         }
+    }
+}
+
+/// Where a capture is written. Called on the writer's thread only, which may
+/// block there.
+pub trait Files: Send {
+    /// Begins the next file: the first one when the capture starts, others as
+    /// [`CaptureOptions`] says. It need not be buffered. The file before is
+    /// complete and has been dropped.
+    ///
+    /// # Errors
+    /// What the system says; the capture ends there.
+    fn next(&mut self) -> io::Result<Box<dyn Write + Send>>;
+}
+
+/// One sink, and no file after it.
+struct Single(Option<Box<dyn Write + Send>>);
+
+impl Files for Single {
+    fn next(&mut self) -> io::Result<Box<dyn Write + Send>> {
+        let none = || io::Error::new(io::ErrorKind::Unsupported, "there is one sink only");
+        self.0.take().ok_or_else(none)
     }
 }
 
@@ -75,9 +139,17 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
+    /// The sink took no bytes for seconds after the capture's end, which went on
+    /// without it.
+    #[error("whoever reads it stopped reading; {} frames were written, and {} were left out", summary.written, summary.left_out)]
+    Stuck {
+        /// What is in the file for certain and what is not.
+        summary: CaptureSummary,
+    },
 }
 
-/// What a capture has done so far.
+/// What a capture has done so far. Each frame seen is written, filtered or left
+/// out, or still waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureStats {
     /// Frames that crossed the wrapped queues.
@@ -86,27 +158,39 @@ pub struct CaptureStats {
     pub written: u64,
     /// Bytes of them.
     pub written_bytes: u64,
+    /// Frames that nobody asked for ([`Sifted::refuse`]).
+    pub filtered: u64,
     /// Frames left out: no room for them to wait, or writing had failed.
     pub left_out: u64,
+    /// Files begun.
+    pub files: u64,
     /// Whether writing failed, so that the capture ends early.
     pub failed: bool,
 }
 
 /// What a finished capture holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaptureSummary {
-    /// Frames in the file.
+    /// Frames in the files.
     pub written: u64,
-    /// Bytes of frames in the file.
+    /// Bytes of frames in the files.
     pub written_bytes: u64,
-    /// Frames that crossed and are not in the file.
+    /// Frames that nobody asked for.
+    pub filtered: u64,
+    /// Frames that crossed and are not in a file, though they should be.
     pub left_out: u64,
+    /// Of these, those that the sift gave up ([`Sifted::lose`]), by cause.
+    pub causes: BTreeMap<&'static str, u64>,
+    /// Files begun.
+    pub files: u64,
 }
 
 /// Which way a frame went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// It was received.
     In,
+    /// It was sent.
     Out,
 }
 
@@ -119,6 +203,9 @@ struct Record {
     original_len: usize,
     /// Frames left out between the last one of this interface and this.
     left_out_before: u64,
+    tag: SegmentTag,
+    /// The device was to complete its checksum.
+    is_partial: bool,
     bytes: Vec<u8>,
 }
 
@@ -129,6 +216,7 @@ struct Interface {
     seen: AtomicU64,
     written: AtomicU64,
     written_bytes: AtomicU64,
+    filtered: AtomicU64,
     left_out: AtomicU64,
 }
 
@@ -140,6 +228,7 @@ impl Interface {
             seen: AtomicU64::new(0),
             written: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
         }
     }
@@ -147,46 +236,59 @@ impl Interface {
 
 /// What the path, the writer and the handle share.
 struct Shared {
-    snap_len: usize,
-    waiting_bytes_max: usize,
+    options: CaptureOptions,
     wall_offset_ns: u64,
     records: ArrayQueue<Record>,
     buffers: ArrayQueue<Vec<u8>>,
     /// Bytes in `records`.
     waiting_bytes: AtomicUsize,
-    /// Never locked on the path.
+    /// Never locked on the path, but when a capture is switched on there.
     interfaces: Mutex<Vec<Arc<Interface>>>,
+    secrets: Secrets,
+    /// Frames that the sift gave up, by cause.
+    causes: Mutex<BTreeMap<&'static str, u64>>,
+    files: AtomicU64,
+    /// The writer is between taking records and being done with them.
+    busy: AtomicBool,
     /// The path is to copy nothing any more.
     closed: AtomicBool,
     failed: AtomicBool,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
-    fn new(options: &CaptureOptions) -> Shared {
+    fn new(options: CaptureOptions) -> Shared {
         let waiting_frames = options.waiting_frames.max(1);
-        let snap_len = options.snap_len.max(1);
-        let buffer_bytes = BUFFER_BYTES.min(snap_len);
+        let options = CaptureOptions {
+            snap_len: options.snap_len.max(1),
+            ..options
+        };
+        let buffer_bytes = BUFFER_BYTES.min(options.snap_len);
         let buffers = ArrayQueue::new(waiting_frames);
         for _ in 0..waiting_frames {
             let _ = buffers.push(Vec::with_capacity(buffer_bytes));
         }
         Shared {
-            snap_len,
-            waiting_bytes_max: options.waiting_bytes,
+            options,
             wall_offset_ns: clock::wall_offset_ns(),
             records: ArrayQueue::new(waiting_frames),
             buffers,
             waiting_bytes: AtomicUsize::new(0),
-            interfaces: Mutex::new(Vec::new()),
+            interfaces: Mutex::default(),
+            secrets: Secrets::default(),
+            causes: Mutex::default(),
+            files: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         }
     }
 
     fn interfaces(&self) -> MutexGuard<'_, Vec<Arc<Interface>>> {
-        self.interfaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.interfaces)
     }
 
     /// A buffer back for the next frame. One that grew for a long frame is
@@ -201,6 +303,7 @@ impl Shared {
 
     fn stats(&self) -> CaptureStats {
         let mut stats = CaptureStats {
+            files: self.files.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             ..CaptureStats::default()
         };
@@ -208,9 +311,41 @@ impl Shared {
             stats.seen += interface.seen.load(Ordering::Relaxed);
             stats.written += interface.written.load(Ordering::Relaxed);
             stats.written_bytes += interface.written_bytes.load(Ordering::Relaxed);
+            stats.filtered += interface.filtered.load(Ordering::Relaxed);
             stats.left_out += interface.left_out.load(Ordering::Relaxed);
         }
         stats
+    }
+
+    fn summary(&self) -> CaptureSummary {
+        let stats = self.stats();
+        CaptureSummary {
+            written: stats.written,
+            written_bytes: stats.written_bytes,
+            filtered: stats.filtered,
+            left_out: stats.left_out,
+            causes: lock(&self.causes).clone(),
+            files: stats.files,
+        }
+    }
+}
+
+/// What a queue's wrapper needs of a capture.
+#[derive(Clone)]
+struct Plug {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Plug {
+    /// Makes `name` an interface of the capture.
+    fn probe(&self, name: &str) -> Probe {
+        let interface = Arc::new(Interface::new(name.to_owned()));
+        let mut interfaces = self.shared.interfaces();
+        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
+        interfaces.push(interface.clone());
+        drop(interfaces);
+        Probe::new(self.clone(), number, interface)
     }
 }
 
@@ -218,9 +353,9 @@ impl Shared {
 /// [`CaptureFile::finish`] does, without telling how that went; the wrapped
 /// queues go on without it.
 pub struct CaptureFile {
-    shared: Arc<Shared>,
-    writer: Option<JoinHandle<io::Result<()>>>,
-    thread: Thread,
+    plug: Plug,
+    /// How writing went, once it is over.
+    writer: Option<Receiver<io::Result<()>>>,
 }
 
 impl CaptureFile {
@@ -233,239 +368,100 @@ impl CaptureFile {
         sink: impl Write + Send + 'static,
         options: CaptureOptions,
     ) -> Result<CaptureFile, CaptureError> {
-        let shared = Arc::new(Shared::new(&options));
-        let writer = std::thread::Builder::new()
+        let options = CaptureOptions {
+            file_bytes: None,
+            file_age: None,
+            ..options
+        };
+        CaptureFile::start_in(Box::new(Single(Some(Box::new(sink)))), options, None)
+    }
+
+    /// Starts a capture that goes to files, through a sift if there is one.
+    ///
+    /// # Errors
+    /// [`CaptureError::Thread`].
+    pub fn start_in(
+        files: Box<dyn Files>,
+        options: CaptureOptions,
+        sift: Option<Box<dyn Sift>>,
+    ) -> Result<CaptureFile, CaptureError> {
+        let shared = Arc::new(Shared::new(options));
+        let (done, writer) = sync_channel(1);
+        let thread = std::thread::Builder::new()
             .name("wirepath-capture".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, Box::new(sink))
+                move || {
+                    let outcome = writer::run(&shared, files, sift);
+                    // Nobody waits any more when it took too long.
+                    let _ = done.send(outcome);
+                }
             })
             .map_err(CaptureError::Thread)?;
         Ok(CaptureFile {
-            thread: writer.thread().clone(),
-            shared,
+            plug: Plug {
+                thread: thread.thread().clone(),
+                shared,
+            },
             writer: Some(writer),
         })
     }
 
     /// What the capture has done so far.
     pub fn stats(&self) -> CaptureStats {
-        self.shared.stats()
+        self.plug.shared.stats()
+    }
+
+    /// Where to leave TLS keys for the file.
+    pub fn secrets(&self) -> Secrets {
+        self.plug.shared.secrets.clone()
     }
 
     /// Captures what crosses `queue` from now on, as an interface of its own.
     pub fn wrap<Q: Queue>(&self, queue: Q) -> Capture<Q> {
-        let interface = Arc::new(Interface::new(queue.info().name.clone()));
-        let mut interfaces = self.shared.interfaces();
-        let number = u32::try_from(interfaces.len()).expect("fewer queues than 2^32");
-        interfaces.push(interface.clone());
-        drop(interfaces);
-        Capture {
-            queue,
-            shared: self.shared.clone(),
-            thread: self.thread.clone(),
-            number,
-            interface,
-            left_out: 0,
-            offered: Vec::with_capacity(BURST_FRAMES),
-            latest: Nanos::ZERO,
-        }
+        let probe = self.plug.probe(&queue.info().name);
+        Capture::with_probe(queue, probe)
     }
 
     /// Writes what waits and the statistics, and closes the file. What crosses
     /// the queues from now on is not part of the capture.
     ///
     /// # Errors
-    /// [`CaptureError::Write`] when writing failed at any time.
+    /// [`CaptureError::Write`] when writing failed at any time;
+    /// [`CaptureError::Stuck`] when the sink takes nothing.
     pub fn finish(mut self) -> Result<CaptureSummary, CaptureError> {
         let result = self.close();
-        let stats = self.stats();
-        let summary = CaptureSummary {
-            written: stats.written,
-            written_bytes: stats.written_bytes,
-            left_out: stats.left_out,
-        };
+        let mut summary = self.plug.shared.summary();
         match result {
-            Ok(()) => Ok(summary),
-            Err(source) => Err(CaptureError::Write { summary, source }),
+            Some(Ok(())) => Ok(summary),
+            Some(Err(source)) => Err(CaptureError::Write { summary, source }),
+            None => {
+                let seen = self.stats().seen;
+                summary.left_out = seen - summary.written - summary.filtered;
+                Err(CaptureError::Stuck { summary })
+            }
         }
     }
 
-    fn close(&mut self) -> io::Result<()> {
-        self.shared.closed.store(true, Ordering::Release);
+    /// How writing went; None when it is not over in time.
+    fn close(&mut self) -> Option<io::Result<()>> {
+        self.plug.shared.closed.store(true, Ordering::Release);
         let Some(writer) = self.writer.take() else {
-            return Ok(());
+            return Some(Ok(()));
         };
-        self.thread.unpark();
-        writer
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the writer thread panicked")))
+        self.plug.thread.unpark();
+        match writer.recv_timeout(FINISH_PATIENCE) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                Some(Err(io::Error::other("the writer thread panicked")))
+            }
+        }
     }
 }
 
 impl Drop for CaptureFile {
     fn drop(&mut self) {
         let _ = self.close();
-    }
-}
-
-/// A queue whose frames are captured.
-pub struct Capture<Q = Box<dyn Queue>> {
-    queue: Q,
-    shared: Arc<Shared>,
-    thread: Thread,
-    number: u32,
-    interface: Arc<Interface>,
-    /// Frames left out since the last one that was not.
-    left_out: u64,
-    /// Copies of frames offered to the TX ring, until it is known which it took.
-    offered: Vec<Option<Record>>,
-    /// The latest time noted, see [`Capture::not_before`].
-    latest: Nanos,
-}
-
-impl<Q: Queue> Capture<Q> {
-    /// A copy of the frame, or none when there is no room for it.
-    fn copy(&self, direction: Direction, at: Nanos, frame: &[u8]) -> Option<Record> {
-        let shared = &*self.shared;
-        let kept = frame.len().min(shared.snap_len);
-        if shared.failed.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut bytes = shared.buffers.pop()?;
-        let waiting = shared.waiting_bytes.fetch_add(kept, Ordering::Relaxed);
-        if waiting + kept > shared.waiting_bytes_max {
-            self.discard(kept, bytes);
-            return None;
-        }
-        bytes.extend_from_slice(&frame[..kept]);
-        Some(Record {
-            interface: self.number,
-            direction,
-            at,
-            original_len: frame.len(),
-            left_out_before: 0,
-            bytes,
-        })
-    }
-
-    fn discard(&self, kept: usize, buffer: Vec<u8>) {
-        self.shared.waiting_bytes.fetch_sub(kept, Ordering::Relaxed);
-        self.shared.give_back(buffer);
-    }
-
-    /// Gives a frame's copy to the writer, or counts that there is none.
-    fn submit(&mut self, record: Option<Record>) {
-        self.interface.seen.fetch_add(1, Ordering::Relaxed);
-        let Some(mut record) = record else {
-            self.interface.left_out.fetch_add(1, Ordering::Relaxed);
-            self.left_out += 1;
-            return;
-        };
-        record.left_out_before = std::mem::take(&mut self.left_out);
-        // Never full: it holds as many records as there are buffers.
-        let _ = self.shared.records.push(record);
-    }
-
-    fn is_open(&self) -> bool {
-        !self.shared.closed.load(Ordering::Acquire)
-    }
-
-    /// The time to note for what happens now in a turn that began at `at`. Turns
-    /// of two threads follow each other here, and may have begun the other way
-    /// round: frames are in the order in which they crossed, and so are their
-    /// times. The time that a frame came into the ring is another matter.
-    fn not_before(&mut self, at: Nanos) -> Nanos {
-        self.latest = self.latest.max(at);
-        self.latest
-    }
-
-    /// Wakes the writer before its time when much waits.
-    fn nudge(&self) {
-        let records = &self.shared.records;
-        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
-        if records.len() > records.capacity() / 4 || bytes > self.shared.waiting_bytes_max / 4 {
-            self.thread.unpark();
-        }
-    }
-}
-
-impl<Q: Queue> Queue for Capture<Q> {
-    fn info(&self) -> &QueueInfo {
-        self.queue.info()
-    }
-
-    fn pool(&self) -> &FramePool {
-        self.queue.pool()
-    }
-
-    fn rx_burst(&mut self, now: Nanos, frames: &mut Vec<Frame>) -> io::Result<usize> {
-        let before = frames.len();
-        let result = self.queue.rx_burst(now, frames);
-        if frames.len() > before && self.is_open() {
-            let polled_at = moment(now);
-            for frame in &frames[before..] {
-                let at = match frame.meta.rx_at {
-                    Some(at) => at,
-                    None => self.not_before(polled_at),
-                };
-                let record = self.copy(Direction::In, at, frame);
-                self.submit(record);
-            }
-            self.nudge();
-        }
-        result
-    }
-
-    fn tx_burst(&mut self, now: Nanos, frames: &mut VecDeque<Frame>) -> io::Result<usize> {
-        if !self.is_open() {
-            return self.queue.tx_burst(now, frames);
-        }
-        let mut offered = std::mem::take(&mut self.offered);
-        let before = frames.len();
-        let at = self.not_before(moment(now));
-        for frame in frames.iter().take(BURST_FRAMES) {
-            offered.push(self.copy(Direction::Out, at, frame));
-        }
-        let result = self.queue.tx_burst(now, frames);
-        let taken = before - frames.len();
-        for (i, record) in offered.drain(..).enumerate() {
-            if i < taken {
-                self.submit(record);
-            } else if let Some(record) = record {
-                self.discard(record.bytes.len(), record.bytes);
-            }
-        }
-        self.offered = offered;
-        self.nudge();
-        result
-    }
-
-    fn kick(&mut self, now: Nanos) -> io::Result<()> {
-        self.queue.kick(now)
-    }
-
-    fn reclaim(&mut self, now: Nanos) -> usize {
-        self.queue.reclaim(now)
-    }
-
-    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        self.queue.wakeup()
-    }
-
-    fn arm(&mut self) -> bool {
-        self.queue.arm()
-    }
-
-    fn next_event(&self) -> Option<Nanos> {
-        self.queue.next_event()
-    }
-
-    fn stats(&self) -> RingStats {
-        self.queue.stats()
-    }
-
-    fn rings(&self) -> Vec<RingFill> {
-        self.queue.rings()
     }
 }

@@ -1,13 +1,20 @@
+use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::mpsc;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::*;
 use crate::cable::{CableEnd, CableOptions, cable};
+use crate::frame::Frame;
+
+mod files;
+mod held;
+mod live;
 
 /// A sink that can be read while it is written, and told to fail.
 #[derive(Clone, Default)]
@@ -131,7 +138,7 @@ fn two_queues_share_a_file_with_times_directions_and_lengths() {
         ..CaptureOptions::default()
     };
     let handle = CaptureFile::start(sink.clone(), options).unwrap();
-    let offset = handle.shared.wall_offset_ns;
+    let offset = handle.plug.shared.wall_offset_ns;
     let (a, b) = ends();
     let mut a = handle.wrap(Box::new(a) as Box<dyn Queue>);
     let mut b = handle.wrap(b);
@@ -252,7 +259,7 @@ fn tshark_agrees() {
         CaptureOptions::default(),
     )
     .unwrap();
-    let offset = handle.shared.wall_offset_ns;
+    let offset = handle.plug.shared.wall_offset_ns;
     let (a, b) = ends();
     let (mut a, mut b) = (handle.wrap(a), b);
     offer(&mut a, 1_234_567_891, 60, 1);
