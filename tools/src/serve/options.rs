@@ -12,6 +12,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wirepath_stack::{Cidr, MacAddr};
 
+use super::recorder::RecorderArgs;
+
 /// Queues that one server takes at most: more than any card has today, and few
 /// enough that a slip of the finger does not ask for the machine's memory.
 const MAX_QUEUES: u32 = 256;
@@ -81,6 +83,9 @@ pub struct Options {
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// The flight recorder.
+    #[command(flatten)]
+    pub recorder: RecorderArgs,
     /// What is of AF_XDP alone.
     #[command(flatten)]
     pub xdp: XdpArgs,
