@@ -7,22 +7,26 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
-/// Prints a line to stdout. That nobody reads it (`wirepath demo | head`) is no
-/// reason to stop.
+/// Prints a line to stdout, or to stderr once that is somebody else's
+/// ([`leave_stdout`]). That nobody reads it (`wirepath demo | head`) is no reason
+/// to stop.
 macro_rules! say {
-    ($($arg:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($arg)*);
-    }};
+    ($($arg:tt)*) => {
+        $crate::print_line(format_args!($($arg)*))
+    };
 }
 
+mod capture;
 mod demo;
 mod device;
 mod doctor;
@@ -56,6 +60,21 @@ enum Command {
     /// Say which of a list of patterns answers a request, and why; or why two
     /// conflict.
     Mux(mux::Options),
+}
+
+/// Stdout belongs to a capture.
+static STDOUT_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on stdout is for bytes, and what is said to people goes to stderr.
+fn leave_stdout() {
+    STDOUT_IS_TAKEN.store(true, Ordering::Relaxed);
+}
+
+fn print_line(line: fmt::Arguments<'_>) {
+    let _ = match STDOUT_IS_TAKEN.load(Ordering::Relaxed) {
+        true => writeln!(std::io::stderr(), "{line}"),
+        false => writeln!(std::io::stdout(), "{line}"),
+    };
 }
 
 /// The command: what its arguments ask for, and its exit code.
