@@ -8,7 +8,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the tests call, as command:Debian package.
 TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
-	tcpdump:tcpdump setpriv:util-linux unshare:util-linux cmp:diffutils \
+	tcpdump:tcpdump chromium:chromium setpriv:util-linux unshare:util-linux cmp:diffutils \
 	ethtool:ethtool bpftool:bpftool
 # What the C library under the feature `xdp` is built with.
 XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \

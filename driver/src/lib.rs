@@ -31,5 +31,5 @@ pub use capture::{
 pub use clock::Nanos;
 pub use frame::{Frame, FrameMeta, FramePool, Offload, PoolError, SegmentTag, Spares};
 pub use impair::{Impair, ImpairOptions, ImpairStats, Impairment};
-pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+pub use ring::{BURST_FRAMES, Queue, QueueInfo, RingFill, RingStats};
 pub use tap::{Tap, TapError, TapOptions};

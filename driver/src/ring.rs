@@ -71,6 +71,17 @@ pub struct RingStats {
     pub kicks: u64,
 }
 
+/// How full a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingFill {
+    /// `rx`, `tx`, `fill` or `completion`.
+    pub name: &'static str,
+    /// Entries.
+    pub len: u32,
+    /// Entries in use.
+    pub used: u32,
+}
+
 /// One RX ring and one TX ring of a device, polled by whoever owns it.
 ///
 /// Object-safe at burst granularity: a wrapper such as a capture or an
@@ -141,6 +152,11 @@ pub trait Queue: Send {
 
     /// What the queue has done since it was made.
     fn stats(&self) -> RingStats;
+
+    /// The rings, as far as they can be seen: a TAP's RX ring is the kernel's.
+    fn rings(&self) -> Vec<RingFill> {
+        Vec::new()
+    }
 }
 
 impl<Q: Queue + ?Sized> Queue for Box<Q> {
@@ -176,6 +192,9 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
     }
     fn stats(&self) -> RingStats {
         (**self).stats()
+    }
+    fn rings(&self) -> Vec<RingFill> {
+        (**self).rings()
     }
 }
 

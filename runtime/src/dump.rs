@@ -172,7 +172,7 @@ pub(crate) fn left(shared: &Shared) -> Option<String> {
 }
 
 /// The state in one word or Go's few.
-fn plain_state(g: &G) -> &'static str {
+pub(crate) fn plain_state(g: &G) -> &'static str {
     match (g.state.phase(), g.reason()) {
         (_, Some(reason)) => reason.name(),
         (Phase::Runnable, _) => "runnable",

@@ -62,6 +62,7 @@ pub mod group;
 mod latch;
 pub mod local;
 mod long_runs;
+pub mod look;
 #[allow(unsafe_code, reason = "the thread-local of an M")]
 mod m;
 mod metrics;

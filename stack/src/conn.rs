@@ -14,6 +14,7 @@ use wirepath_driver::Nanos;
 use crate::buffer::BufferedSocket;
 use crate::flow::FlowKey;
 use crate::ip::{Segment, TcpFlags};
+use crate::rtt::RttEstimate;
 use crate::segment::{self, Sent};
 use crate::{Errno, Fd, MacAddr, Ready};
 
@@ -95,6 +96,13 @@ pub(crate) struct Conn {
     mss: u32,
     /// The last segment that left.
     pub(crate) sent: Sent,
+    /// The round-trip time, once there is a sample.
+    pub(crate) rtt: Option<RttEstimate>,
+    /// Segments received, and those of them that left a gap.
+    pub(crate) segments_in: u64,
+    pub(crate) out_of_order: u64,
+    /// When it came to be.
+    pub(crate) opened_at: Nanos,
     /// The word that its events carry.
     pub(crate) token: Option<u64>,
     /// How it failed.
@@ -143,6 +151,10 @@ impl Conn {
             initial_window: 0,
             mss: 0,
             sent: Sent::default(),
+            rtt: None,
+            segments_in: 0,
+            out_of_order: 0,
+            opened_at: now,
             token: None,
             error: None,
             deadline: None,
@@ -251,6 +263,32 @@ impl Conn {
     pub(crate) fn snd_una(&self) -> u32 {
         let queued = self.socket.get().send_queue() as u32;
         self.written_end().0.wrapping_sub(queued)
+    }
+
+    /// Bytes sent and not acknowledged.
+    pub(crate) fn in_flight(&self) -> usize {
+        let ahead = self.sent.next().wrapping_sub(self.snd_una());
+        usize::try_from(ahead.cast_signed()).unwrap_or(0)
+    }
+
+    /// Bytes of data in a segment at most.
+    pub(crate) fn mss(&self) -> usize {
+        self.mss as usize
+    }
+
+    /// Counts a segment of the peer that is about to be taken in.
+    pub(crate) fn count_segment(&mut self, segment: &Segment) {
+        self.segments_in += 1;
+        let leaves_gap = segment.payload_len > 0 && segment::after(segment.seq, self.rcv_nxt());
+        self.out_of_order += u64::from(leaves_gap);
+    }
+
+    /// Takes the time of a segment that has been acknowledged by now.
+    pub(crate) fn measure(&mut self, now: Nanos) {
+        let una = self.snd_una();
+        if let Some(sample) = self.sent.tally.acked(una, now) {
+            self.rtt = Some(RttEstimate::with(self.rtt, sample));
+        }
     }
 
     /// The window of the peer's last segment, unscaled.

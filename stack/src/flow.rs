@@ -203,6 +203,11 @@ impl Slots {
         entry
     }
 
+    /// How many there are, free ones too.
+    pub(crate) fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     pub(crate) fn conn(&mut self, index: u32) -> Option<&mut Conn> {
         match &mut self.slots.get_mut(index as usize)?.entry {
             Entry::Conn(conn) => Some(conn),

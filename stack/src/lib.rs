@@ -26,6 +26,7 @@ mod neighbor;
 mod phy;
 mod port;
 mod route;
+mod rtt;
 mod segment;
 mod shard;
 mod stats;
@@ -40,8 +41,9 @@ mod tests;
 pub use addr::{Cidr, MacAddr, ParseAddrError};
 pub use errno::Errno;
 pub use fd::Fd;
+pub use rtt::RttEstimate;
 pub use stats::{Counters, Gauges, Ledger, ShardStats, Stats};
 pub use syscall::{
-    Config, ConfigError, Event, Family, FlowInfo, ListenOptions, Ready, Shutdown, Stack, Turn,
-    UdpOptions,
+    Config, ConfigError, Event, Family, FlowInfo, FlowView, ListenOptions, Ready, Shutdown, Stack,
+    Turn, UdpOptions,
 };

@@ -261,6 +261,7 @@ impl Line<'_> {
             sent.is_again = true;
             counters.tcp_retransmits += u64::from(sent.len > 0);
         }
+        sent.tally = self.sent.tally.with(&sent, segment::turn_time());
         *self.sent = sent;
         if trace::enabled() {
             frame.meta.stamp = trace::stamp();

@@ -18,9 +18,11 @@ use smoltcp::wire::{
 use wirepath_driver::Nanos;
 
 use crate::flow::FlowKey;
+use crate::rtt::Tally;
 
 thread_local! {
     static TIMESTAMP: Cell<u32> = const { Cell::new(0) };
+    static TURN: Cell<Nanos> = const { Cell::new(Nanos::ZERO) };
 }
 
 /// Sets the timestamp clock of this thread: milliseconds, offset by `origin`
@@ -28,6 +30,12 @@ thread_local! {
 pub(crate) fn set_timestamp_clock(now: Nanos, origin: u32) {
     let millis = now.0 / 1_000_000;
     TIMESTAMP.with(|t| t.set((millis as u32).wrapping_add(origin)));
+    TURN.with(|t| t.set(now));
+}
+
+/// The time of the turn that this thread is in.
+pub(crate) fn turn_time() -> Nanos {
+    TURN.with(Cell::get)
 }
 
 /// The timestamp clock, as smoltcp asks for it.
@@ -60,6 +68,8 @@ pub(crate) struct Sent {
     pub(crate) timestamp: Option<(u32, u32)>,
     /// The window scale announced, on a SYN.
     pub(crate) window_scale: Option<u8>,
+    /// What it and those before it amount to.
+    pub(crate) tally: Tally,
 }
 
 /// Where the TCP header of an IP packet begins; None when it is not TCP.
@@ -136,6 +146,7 @@ impl Sent {
             is_again: false,
             timestamp: None,
             window_scale: None,
+            tally: Tally::default(),
         };
         sent.parse_options(tcp.get(20..header_len)?);
         Some(sent)

@@ -537,6 +537,11 @@ impl Shard {
             ]
             .to_vec(),
             ledger: self.ledger(),
+            mtu: self.queue.info().mtu,
+            sees_nic_rx: self.queue.info().sees_nic_rx,
+            sees_nic_done: self.queue.info().sees_nic_done,
+            rings: self.queue.rings(),
+            pool: (self.queue.pool().slots(), self.queue.pool().free()),
             drops: DropCause::ALL
                 .iter()
                 .map(|cause| (cause.name(), self.drops[cause.index()]))

@@ -2,7 +2,7 @@
 //!
 //! Plain numbers behind the shard's lock; [`crate::Stack::stats`] copies them.
 
-use wirepath_driver::RingStats;
+use wirepath_driver::{RingFill, RingStats};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -166,6 +166,16 @@ pub struct ShardStats {
     pub drops: Vec<(&'static str, u64)>,
     /// Where each frame went.
     pub ledger: Ledger,
+    /// Bytes of the largest IP packet.
+    pub mtu: usize,
+    /// Whether the device tells when a frame came into its ring.
+    pub sees_nic_rx: bool,
+    /// Whether it tells the TX ring, the kick and the completion apart.
+    pub sees_nic_done: bool,
+    /// How full the device's rings are, where it shows them.
+    pub rings: Vec<RingFill>,
+    /// Frames of the queue's pool, and the free ones of them.
+    pub pool: (u32, u32),
 }
 
 /// Where each frame of a shard went: what came in, and what it made.

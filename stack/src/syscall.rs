@@ -11,6 +11,7 @@
 //! [`Stack::flush`] before it sleeps.
 
 mod datagram;
+mod flows;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 pub use datagram::{Family, UdpOptions};
+pub use flows::FlowView;
 use wirepath_driver::{Nanos, Queue};
 
 use crate::buffer::MAX_BUFFER;

@@ -9,6 +9,7 @@
 
 pub mod bin;
 pub mod bpf;
+pub mod browser;
 pub mod device;
 pub mod echo;
 pub mod frames;

@@ -211,7 +211,7 @@ impl Server<'_> {
     /// If they are not JSON.
     #[track_caller]
     pub fn counters(&self) -> Value {
-        let reply = self.get("/debug/wirepath");
+        let reply = self.get("/debug/wirepath/counters");
         assert_eq!(reply.status, 200);
         serde_json::from_slice(&reply.body)
             .unwrap_or_else(|err| panic!("{err}: {}", String::from_utf8_lossy(&reply.body)))

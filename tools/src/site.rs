@@ -1,14 +1,18 @@
 //! The demo site: a handler for each thing that a server must get right.
 
 use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wirepath::debug::Pages;
+use wirepath::debug::{Pages, is_near};
 use wirepath::http::StatusCode;
 use wirepath::runtime;
 use wirepath::runtime::net::Network;
+use wirepath::see::{Page, Scene, Wanted};
 use wirepath::{Request, ResponseWriter, ServeMux};
+use wirepath_stack::Cidr;
 
 /// `/stream` and `/sleep` take no more than this, so that a stranger's number
 /// keeps no goroutine for hours.
@@ -21,9 +25,8 @@ const MOST_GOROUTINES: usize = 10_000;
 /// The body of `/big`, bytes.
 const BIG_LEN: usize = 1 << 20;
 
-/// The site's routes over `network`; `/debug/wirepath` answers with what
-/// `counters` gives.
-pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'static) -> ServeMux {
+/// The site's routes over `network`, but for those below `/debug/`.
+pub fn mux(network: Network) -> ServeMux {
     let mut mux = ServeMux::new();
     mux.handle_func("/{$}", hello);
     let text = about(network);
@@ -40,22 +43,49 @@ pub fn mux(network: Network, counters: impl Fn() -> Value + Send + Sync + 'stati
     mux.handle_func("/panic", |_: &mut ResponseWriter, _: &mut Request| {
         panic!("the handler of /panic was asked to");
     });
-    add_counters(&mut mux, counters);
     mux
 }
 
-/// The pages below `/debug/` alone, for a server of files. Near addresses see
-/// them, others get 403.
-pub fn add_counters(mux: &mut ServeMux, counters: impl Fn() -> Value + Send + Sync + 'static) {
-    let pages = Pages::new();
+/// The pages below `/debug/` for who may see them; `/debug/wirepath/counters`
+/// answers with what `counters` gives.
+pub fn add_counters(
+    mux: &mut ServeMux,
+    from: &[Cidr],
+    counters: impl Fn() -> Value + Send + Sync + 'static,
+) {
+    let pages = Pages::new().allow(may_see(from));
     pages.register(mux);
     let counted = move |w: &mut ResponseWriter, _: &mut Request| {
         w.header("Content-Type", "application/json");
         let text = format!("{:#}\n", counters());
         answer(w, text.as_bytes());
     };
-    mux.handle("GET /debug/wirepath", pages.guard(counted));
+    mux.handle("GET /debug/wirepath/counters", pages.guard(counted));
     mux.handle("GET /debug/goroutines", pages.guard(goroutines));
+}
+
+/// The page that shows the path live, of the scene that `scene` makes when it is
+/// first asked for.
+pub fn add_page(
+    mux: &mut ServeMux,
+    from: &[Cidr],
+    scene: impl Fn() -> Scene + Send + Sync + 'static,
+) {
+    let made = OnceLock::new();
+    let states = move |wanted: &Wanted| made.get_or_init(&scene).state(wanted);
+    Page::of_states(states).allow(may_see(from)).register(mux);
+}
+
+/// Who sees the pages below `/debug/`: near addresses, unless there is a list.
+fn may_see(from: &[Cidr]) -> impl Fn(IpAddr) -> bool + Send + Sync + 'static {
+    let from = from.to_vec();
+    move |addr| match &from[..] {
+        [] => is_near(addr),
+        list => {
+            let addr = addr.to_canonical();
+            list.iter().any(|cidr| cidr.contains(addr))
+        }
+    }
 }
 
 /// All goroutines of the server, as Go's `/debug/pprof/goroutine?debug=2`.
@@ -97,13 +127,13 @@ fn about(network: Network) -> &'static str {
     match network {
         Network::Kernel => {
             "Wirepath: an HTTP server whose goroutines and HTTP run in userspace, here over the\n\
-             kernel's TCP and its sockets (--kernel). /debug/wirepath counts what happened on the\n\
+             kernel's TCP and its sockets (--kernel). /debug/wirepath/ shows what happens on the\n\
              way.\n"
         }
         _ => {
             "Wirepath: an HTTP server whose TCP, readiness, goroutines and HTTP all run in\n\
-             userspace. This page came through no kernel socket. /debug/wirepath counts what\n\
-             happened on the way.\n"
+             userspace. This page came through no kernel socket. /debug/wirepath/ shows what\n\
+             happens on the way.\n"
         }
     }
 }

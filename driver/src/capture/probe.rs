@@ -10,7 +10,7 @@ use super::switch::Socket;
 use super::{Direction, Interface, Plug, Record};
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, Offload};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats, moment};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingFill, RingStats, moment};
 
 /// One queue's end of one capture.
 pub(super) struct Probe {
@@ -266,5 +266,9 @@ impl<Q: Queue> Queue for Capture<Q> {
 
     fn stats(&self) -> RingStats {
         self.queue.stats()
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        self.queue.rings()
     }
 }

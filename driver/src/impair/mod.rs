@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, SegmentTag};
-use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingStats};
+use crate::ring::{BURST_FRAMES, Queue, QueueInfo, RingFill, RingStats};
 use crate::trace::stamp_if_enabled;
 
 pub(crate) mod rng;
@@ -383,5 +383,9 @@ impl<Q: Queue> Queue for Impair<Q> {
             tx_ring_full: self.tx_ring_full,
             ..self.queue.stats()
         }
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        self.queue.rings()
     }
 }

@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use crate::clock::Nanos;
 use crate::frame::{Frame, FramePool, Spares};
 use crate::ring::{
-    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, VLAN_TAG, move_to_ring,
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingFill, RingStats, VLAN_TAG, move_to_ring,
 };
 use crate::trace::{self, stamp_if_enabled};
 
@@ -352,5 +352,13 @@ impl Queue for Tap {
 
     fn stats(&self) -> RingStats {
         self.stats
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        vec![RingFill {
+            name: "tx",
+            len: TX_RING_FRAMES as u32,
+            used: self.tx.len() as u32,
+        }]
     }
 }

@@ -332,7 +332,8 @@ impl Event {
         self.dur_ns
     }
 
-    /// Text, of `http.head` and `http.text`: up to the first NUL.
+    /// Text: of `http.head` method and target without what comes after, of
+    /// `http.text` all.
     pub fn text(&self) -> Vec<u8> {
         let bytes = match self.kind {
             Kind::HttpHead => {
@@ -341,8 +342,10 @@ impl Event {
             }
             _ => self.payload().to_vec(),
         };
+        let mut spaces = bytes.iter().enumerate().filter(|(_, b)| **b == b' ');
+        let target_end = spaces.nth(1).map(|(at, _)| at);
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-        bytes[..end].to_vec()
+        bytes[..target_end.unwrap_or(end).min(end)].to_vec()
     }
 
     /// Our address and the peer's, of `flow.open`.

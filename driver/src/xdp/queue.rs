@@ -51,7 +51,9 @@ use super::umem::Memory;
 use super::{XdpError, sys};
 use crate::clock::Nanos;
 use crate::frame::{Frame, FrameMeta, FramePool, Spares};
-use crate::ring::{BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingStats, trace_frame};
+use crate::ring::{
+    BURST_FRAMES, ETHERNET_HEADER, Queue, QueueInfo, RingFill, RingStats, trace_frame,
+};
 use crate::trace::{self, Kind, enabled, stamp_if_enabled};
 
 /// How long to wait before calling the kernel again that left frames in the TX
@@ -577,6 +579,21 @@ impl Queue for XdpQueue {
 
     fn stats(&self) -> RingStats {
         self.stats
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        let now = self.shared.0.occupancy();
+        let ring = |name, used| RingFill {
+            name,
+            len: self.ring_len,
+            used,
+        };
+        vec![
+            ring("fill", now.fill),
+            ring("rx", now.rx),
+            ring("tx", now.tx),
+            ring("completion", now.completion),
+        ]
     }
 }
 

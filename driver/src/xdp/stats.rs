@@ -195,6 +195,16 @@ impl Shared {
         }
     }
 
+    /// How full the rings were when the queue last looked.
+    pub(super) fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            fill: self.fill.load(Relaxed),
+            rx: self.rx.load(Relaxed),
+            tx: self.tx.load(Relaxed),
+            completion: self.completion.load(Relaxed),
+        }
+    }
+
     pub(super) fn show(&self, at: &Occupancy) {
         self.fill.store(at.fill, Relaxed);
         self.rx.store(at.rx, Relaxed);
@@ -232,12 +242,7 @@ impl Shared {
             queue: self.queue,
             ring_len_frames: self.ring_len,
             kernel,
-            occupancy: Occupancy {
-                fill: self.fill.load(Relaxed),
-                rx: self.rx.load(Relaxed),
-                tx: self.tx.load(Relaxed),
-                completion: self.completion.load(Relaxed),
-            },
+            occupancy: self.occupancy(),
             received: self.received.load(Relaxed),
             queued: self.queued.load(Relaxed),
             completed: self.completed.load(Relaxed),

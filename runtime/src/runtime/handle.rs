@@ -27,6 +27,10 @@ impl Handle {
         sched::current_runtime().map(|shared| Handle { shared })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// As [`crate::go`], from any thread.
     #[track_caller]
     pub fn go<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

@@ -187,6 +187,11 @@ impl Shared {
         (Some(g.id) == m.current).then_some(g)
     }
 
+    /// What `f` makes of each goroutine that has not ended.
+    pub(crate) fn map_live<T>(&self, f: impl Fn(&G) -> T) -> Vec<T> {
+        self.registry.map(|g| f(g))
+    }
+
     /// The first `most` of the goroutines that have not ended, by number, and
     /// how many there are.
     pub(crate) fn first_live(&self, most: usize) -> (Vec<Arc<G>>, usize) {

@@ -311,10 +311,6 @@ impl Connection {
         } = self;
         let exchange = exchange.as_mut().expect("a head is there");
         let (r, w) = (&mut exchange.request, &mut exchange.response);
-        let (at, len) = (
-            self.wire.total_in() - r.body.input.buffered().len() as u64,
-            head.end,
-        );
         r.begin(head, max_fields)?;
         w.begin(r);
         entry.begin(r);
@@ -322,7 +318,7 @@ impl Connection {
         let inside = span.enter();
         self.service.stats.requests.add(1);
         self.wire.begin();
-        let begun = trace::enabled().then(|| told::head(&self.wire, r, at, len));
+        let begun = trace::enabled().then(|| told::head(&self.wire, r));
         self.set_deadlines();
         let ok = self.handle() && self.finish();
         let exchange = self.exchange.as_ref().expect("until the next wait");
@@ -428,6 +424,7 @@ impl Connection {
         w.finish();
         let status = w.status().expect("finished");
         self.service.stats.count_response(status);
+        self.exchange().request.count_answer(status);
         self.drain_body();
         let wire = self.wire.clone();
         let exchange = self.exchange();

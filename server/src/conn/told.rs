@@ -22,26 +22,33 @@ pub(super) struct Begun {
     out: u64,
 }
 
-/// A head of `len` bytes from `offset` of the stream in was parsed.
+/// A head was parsed, and nothing of the body read yet.
 #[inline(never)]
-pub(super) fn head(wire: &Wire, r: &Request, offset: u64, len: usize) -> Begun {
+pub(super) fn head(wire: &Wire, r: &Request) -> Begun {
     let (at, flow) = (trace::stamp(), wire.conn.flow());
-    let mut text = [0; MAX_TEXT];
-    let mut end = 0;
-    for part in [r.method().as_str(), " ", r.target()] {
-        let part = &part.as_bytes()[..part.len().min(MAX_TEXT - end)];
-        text[end..][..part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    let (first, rest) = text[..end].split_at(end.min(HEAD_TEXT_LEN));
-    let event = Event::new(at, Kind::HttpHead, flow).bytes(offset, len);
-    trace::emit(event.with_head_text(first));
-    for part in rest.chunks(TEXT_LEN) {
-        trace::emit(Event::new(at, Kind::HttpText, flow).with_text(part));
+    let head = r.headers.raw();
+    let unused = r.body.input.buffered().len() + head.len();
+    let offset = wire.total_in().saturating_sub(unused as u64);
+    let event = Event::new(at, Kind::HttpHead, flow).bytes(offset, head.len());
+    trace::emit(event.with_head_text(head));
+    let rest = head
+        .get(HEAD_TEXT_LEN..MAX_TEXT.min(head.len()))
+        .unwrap_or_default();
+    if memchr::memchr_iter(b' ', &head[..head.len().min(HEAD_TEXT_LEN)]).count() < 2 {
+        more_text(at, flow, rest);
     }
     Begun {
         at,
         out: wire.total_out(),
+    }
+}
+
+/// What of the target did not fit the head's event: up to the next space.
+#[cold]
+fn more_text(at: Nanos, flow: u64, rest: &[u8]) {
+    let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    for part in rest[..end].chunks(TEXT_LEN) {
+        trace::emit(Event::new(at, Kind::HttpText, flow).with_text(part));
     }
 }
 

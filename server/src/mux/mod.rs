@@ -6,6 +6,7 @@
 //! finds those worth comparing, [`tree`] matches.
 
 mod conflict;
+mod counts;
 mod explain;
 mod index;
 mod mapping;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
+#[cfg(feature = "see")]
+pub(crate) use counts::answered;
 pub use explain::{Answer, Explanation, Match};
 pub(crate) use pattern::Pattern;
 pub use pattern::{PatternError, PatternErrorKind};
@@ -132,6 +135,7 @@ impl ServeMux {
         handler: impl Handler,
     ) -> Result<(), RegisterError> {
         let pattern = Arc::new(Pattern::parse(pattern, Location::caller())?);
+        counts::list(&pattern);
         let conflicting = self
             .index
             .find(&pattern, |p| conflict::conflict(&pattern, p));

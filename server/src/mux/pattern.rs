@@ -11,6 +11,7 @@ use std::panic::Location;
 
 use wirepath_runtime::trace::{self, Label};
 
+use super::counts::Counts;
 use crate::path;
 
 /// One segment of a pattern's path.
@@ -63,6 +64,8 @@ pub(crate) struct Pattern {
     pub site: &'static Location<'static>,
     /// What a trace calls it.
     pub label: Label,
+    /// What its handler answered.
+    pub counts: Counts,
 }
 
 /// Why a text is no pattern.
@@ -194,6 +197,7 @@ fn parse(source: &str, site: &'static Location<'static>) -> Result<Pattern, Faul
         segments: parse_path(path).map_err(|(at, kind)| (start + slash + at, kind))?,
         site,
         label: trace::label(source),
+        counts: Counts::default(),
     })
 }
 

@@ -65,7 +65,7 @@ impl Fields {
         self.raw.extend_from_slice(raw);
     }
 
-    pub(super) fn raw(&self) -> &[u8] {
+    pub(crate) fn raw(&self) -> &[u8] {
         &self.raw
     }
 

@@ -367,6 +367,13 @@ impl Request {
         self.matched.as_ref().map_or("", |m| &m.pattern.source)
     }
 
+    /// Counts that the pattern's handler answered.
+    pub(crate) fn count_answer(&self, status: http::StatusCode) {
+        if let Some(matched) = &self.matched {
+            matched.pattern.counts.count(status);
+        }
+    }
+
     /// What a trace calls the pattern.
     pub(crate) fn route(&self) -> Label {
         let matched = self.matched.as_ref();

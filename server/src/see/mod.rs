@@ -13,6 +13,7 @@
 
 pub mod journey;
 pub mod page;
+pub mod recording;
 mod scene;
 pub mod stages;
 pub mod state;

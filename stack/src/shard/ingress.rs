@@ -160,6 +160,7 @@ impl Shard {
             return self.challenge(now, slot);
         }
         self.counters.tcp_segments_received += 1;
+        conn.count_segment(segment);
         let window = conn.peer_window();
         let reopens = conn.take_notice(now, segment);
         let received = conn.received();
@@ -254,6 +255,7 @@ impl Shard {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
+        conn.measure(now);
         if conn.phase == Phase::Connecting && segment.flags.contains(TcpFlags::SYN) {
             conn.irs = segment.seq;
             conn.furthest = segment.seq.wrapping_add(1);

@@ -347,23 +347,28 @@ impl Shard {
 
     pub(crate) fn flow_info(&mut self, fd: Fd) -> Result<FlowInfo, Errno> {
         let conn = self.open_conn(fd)?;
-        let socket = conn.socket.get();
-        Ok(FlowInfo {
-            local: conn.key.local_addr(),
-            peer: conn.key.remote_addr(),
-            peer_mac: conn.mac,
+        Ok(conn.info())
+    }
+}
+
+impl Conn {
+    /// It, for people.
+    pub(crate) fn info(&self) -> FlowInfo {
+        let socket = self.socket.get();
+        FlowInfo {
+            local: self.key.local_addr(),
+            peer: self.key.remote_addr(),
+            peer_mac: self.mac,
             state: state_name(socket.state()),
             recv_queue: socket.recv_queue(),
             recv_buffer: socket.recv_capacity(),
             send_queue: socket.send_queue(),
             send_buffer: socket.send_capacity(),
-            bytes_read: conn.read,
-            bytes_written: conn.written,
-        })
+            bytes_read: self.read,
+            bytes_written: self.written,
+        }
     }
-}
 
-impl Conn {
     /// What a read that found no bytes gives.
     fn read_nothing(&self) -> Result<usize, Errno> {
         match (self.error, self.phase) {

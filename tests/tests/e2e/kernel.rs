@@ -64,7 +64,8 @@ fn the_site_is_served_over_kernel_sockets() {
     let big = client.get("/big").body;
     assert_eq!(big.len(), 1 << 20);
     assert!(big.ends_with(b".\n"));
-    let counters: Value = serde_json::from_slice(&client.get("/debug/wirepath").body).unwrap();
+    let counters: Value =
+        serde_json::from_slice(&client.get("/debug/wirepath/counters").body).unwrap();
     assert_eq!(counters["network"], "kernel");
     assert_eq!(counters["server"]["connections_accepted"], 1);
     assert!(counters["stack"].is_null() && counters["queues"].is_null());

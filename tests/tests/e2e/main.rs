@@ -82,6 +82,7 @@ mod kernel;
 mod lab;
 mod mux;
 mod oracle;
+mod page;
 mod ping;
 mod routes;
 mod seeing;

@@ -147,7 +147,7 @@ fn sleep_does_not_hold_up_others(lab: &Lab) {
 
 fn the_counters_are_json_and_grow(lab: &Lab) {
     let server = Serve::new(lab).start();
-    let reply = curl(lab, &[&url("/debug/wirepath")]);
+    let reply = curl(lab, &[&url("/debug/wirepath/counters")]);
     let kind = reply.field("content-type").unwrap();
     assert!(kind.starts_with("application/json"), "{kind}");
     let before = sum(&server.counters());

@@ -176,7 +176,7 @@ mod as_a_normal_user {
         assert_eq!(of_every_thread(daemon.pid(), "Uid:")[0], ids);
         let to = Server::V4.parse().unwrap();
         let mut client = Client::new(lab.net().connect(to).unwrap());
-        for path in ["/", "/big", "/debug/wirepath", "/debug/goroutines"] {
+        for path in ["/", "/big", "/debug/wirepath/counters", "/debug/goroutines"] {
             assert_eq!(client.get(path).status, 200, "{path}");
         }
         daemon.signal(Signal::TERM);

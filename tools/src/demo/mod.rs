@@ -201,7 +201,7 @@ fn show(
         .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    let server = Server::new(site::mux(net::Network::Stack, || serde_json::Value::Null));
+    let server = Server::new(site::mux(net::Network::Stack));
     let (serving, ready) = std::sync::mpsc::channel();
     let main = {
         let server = server.clone();

@@ -109,6 +109,16 @@ pub fn on_kernel(bound: SocketAddr) -> String {
     )
 }
 
+/// A greeting that also says where the path is shown.
+pub fn with_page(greeting: &str) -> String {
+    let body = greeting.strip_suffix(HOW_TO_END).unwrap_or(greeting);
+    let url = body
+        .split([' ', '\n', ','])
+        .find(|word| word.starts_with("http://"));
+    let url = url.unwrap_or("/");
+    format!("{body}\nThe path, live, in a browser: {url}debug/wirepath/\n{HOW_TO_END}")
+}
+
 /// An address for the kernel's end of the link: the first of the network that
 /// is not the server's.
 fn peer_addr(cidr: Cidr) -> Option<Cidr> {
@@ -179,6 +189,12 @@ mod tests {
         ] {
             let text = on_kernel(bound.parse().unwrap());
             assert!(text.starts_with(first), "{text}");
+            let (_, url) = first.split_once("on ").unwrap();
+            let url = url.split([' ', ',']).next().unwrap();
+            let text = with_page(&text);
+            let page = format!("in a browser: {url}debug/wirepath/\n");
+            assert!(text.contains(&page), "{text}");
+            assert!(text.ends_with(HOW_TO_END), "{text}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! while the counters were read one after the other.
 
 use serde_json::{Value, json};
+use wirepath::see::state::LedgerRow;
 use wirepath_stack::{ShardStats, Stats};
 
 use crate::device::named;
@@ -36,6 +37,20 @@ impl Entry {
             "went": named(self.went.clone()),
             "unaccounted": self.unaccounted(),
         })
+    }
+
+    /// As all tools share it.
+    pub fn row(&self) -> LedgerRow {
+        LedgerRow {
+            place: self.stage.to_owned(),
+            total: self.frames,
+            parts: self
+                .went
+                .iter()
+                .map(|(name, frames)| ((*name).to_owned(), *frames))
+                .collect(),
+            unaccounted: self.unaccounted(),
+        }
     }
 
     /// As a line, of the places where frames went.

@@ -65,7 +65,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     run_server(options, &|below| make_server(options, below))
 }
 
-/// Serves what `make` makes until a signal, then drains.
+/// Serves what `make` makes until a signal, then drains. The greeting names the
+/// page of the path unless [`Options::no_debug_page`] is set.
 ///
 /// # Errors
 ///
@@ -186,7 +187,12 @@ fn serve(
             .clone()
             .or_else(|| options.tap.clone());
         let stack = below.map(|below| below.stack.clone());
+        let shows_page = options.shows_page();
         runtime.run(move || {
+            let greet = |bound| match shows_page {
+                true => greeting::with_page(&greet(bound)),
+                false => greet(bound),
+            };
             serve_until_stopped(&server, listen, device.as_deref(), greet)?;
             if let Some(stack) = stack {
                 deliver(&stack);
@@ -234,10 +240,18 @@ fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failur
     let server: Arc<OnceLock<Server>> = Arc::default();
     let counters = {
         let server = server.clone();
+        let below = below.clone();
         move || report::counters(server.get(), below.as_ref())
     };
-    let mux = match &options.root {
-        None => site::mux(network, counters),
+    let scene = {
+        let server = server.clone();
+        move || {
+            let server = server.get().expect("it is made before it serves");
+            report::scene(server, below.as_ref())
+        }
+    };
+    let mut mux = match &options.root {
+        None => site::mux(network),
         Some(root) => {
             let files = FileServer::new(root).map_err(|e| {
                 Failure::refused(format!(
@@ -247,10 +261,13 @@ fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failur
             })?;
             let mut mux = ServeMux::new();
             mux.handle("/", files);
-            site::add_counters(&mut mux, counters);
             mux
         }
     };
+    site::add_counters(&mut mux, &options.debug_from, counters);
+    if options.shows_page() {
+        site::add_page(&mut mux, &options.debug_from, scene);
+    }
     Ok(server.get_or_init(|| Server::new(mux)).clone())
 }
 

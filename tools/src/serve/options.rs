@@ -67,6 +67,16 @@ pub struct Options {
     /// Serve the files of this directory instead of the demo site.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Show the path live at /debug/wirepath/ (the default but with --xdp).
+    #[arg(long, overrides_with = "no_debug_page")]
+    pub debug_page: bool,
+    /// Do not show it (the default with --xdp).
+    #[arg(long, overrides_with = "debug_page")]
+    pub no_debug_page: bool,
+    /// Who sees the pages below /debug/, as 192.0.2.0/24; again for more. By
+    /// default loopback, private and link-local addresses.
+    #[arg(long, value_name = "ADDR/PREFIX")]
+    pub debug_from: Vec<Cidr>,
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -76,6 +86,14 @@ pub struct Options {
     /// What is of AF_XDP alone.
     #[command(flatten)]
     pub xdp: XdpArgs,
+}
+
+impl Options {
+    /// Whether the path is shown live. A card faces people whom nobody chose, so
+    /// there it has to be asked for.
+    pub fn shows_page(&self) -> bool {
+        self.debug_page || (!self.no_debug_page && self.xdp.interface.is_none())
+    }
 }
 
 /// Options of `wirepath serve --xdp`.
@@ -397,6 +415,21 @@ mod tests {
         assert!(xdp.huge_pages && xdp.share_host);
         assert_eq!(xdp.ports, Some(PortList(vec![80, 443])));
         assert_eq!(options.user.as_deref(), Some("www"));
+    }
+
+    #[test]
+    fn a_card_shows_the_page_when_asked_and_others_unless_asked_not_to() {
+        for (line, want) in [
+            ("--tap wp0", true),
+            ("--kernel :0", true),
+            ("--tap wp0 --no-debug-page", false),
+            ("--xdp eth0", false),
+            ("--xdp eth0 --debug-page", true),
+            ("--xdp eth0 --debug-page --no-debug-page", false),
+            ("--tap wp0 --no-debug-page --debug-page", true),
+        ] {
+            assert_eq!(parse(line).unwrap().shows_page(), want, "{line}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What a server tells of itself: `/debug/wirepath` while it runs, the totals
+//! What a server tells of itself: `/debug/wirepath/counters` while it runs, the totals
 //! at its end.
 
 use serde_json::{Value, json};
+use wirepath::see::Scene;
 use wirepath::{Server, runtime};
 use wirepath_stack::Stack;
 
@@ -25,6 +26,16 @@ impl Below {
         let queues = ledger::of_queues(&stats);
         let card = self.card.iter().flat_map(|card| card.ledger(&stats));
         card.chain(queues).collect()
+    }
+}
+
+/// What the page shows: the server's runtime, the server, and the ledger.
+pub fn scene(server: &Server, below: Option<&Below>) -> Scene {
+    let runtime = runtime::Handle::current().expect("pages are asked for on goroutines");
+    let scene = Scene::new(runtime).server(server.clone());
+    match below.cloned() {
+        None => scene,
+        Some(below) => scene.ledger(move || below.ledger().iter().map(Entry::row).collect()),
     }
 }
 

@@ -10,6 +10,7 @@ use wirepath_runtime::{after, now, select};
 use super::{MAX_STREAMS, Source, TOO_LONG, WRITE_PATIENCE, bounded, guard_fields, number, wanted};
 use crate::request::Request;
 use crate::response::{ResponseWriter, error};
+use crate::server::Server;
 use crate::sse;
 
 /// Milliseconds between two states: unless told, at least and at most. The least
@@ -20,6 +21,10 @@ const MAX_INTERVAL_MS: usize = 60_000;
 
 /// How long a browser waits before it connects anew.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How often a stream that waits looks whether the server shuts down, which
+/// would wait for it otherwise: a request's context goes on until the close.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The streams that are open.
 #[derive(Clone, Default)]
@@ -77,13 +82,28 @@ fn run(source: &Source, mut stream: sse::Stream<'_>, r: &Request) {
         {
             return;
         }
-        let next = after(interval);
-        let is_over = select! {
+        if !pause(&stream, interval) {
+            return;
+        }
+    }
+}
+
+/// Waits for `interval`; false once the client is gone or the server ends.
+fn pause(stream: &sse::Stream<'_>, interval: Duration) -> bool {
+    let end = now() + interval;
+    loop {
+        let left = end.since(now());
+        if left.is_zero() {
+            return true;
+        }
+        let next = after(left.min(LOOK));
+        let is_gone = select! {
             recv(next) -> _ => false,
             recv(stream.context().done()) => true,
         };
-        if is_over {
-            return;
+        let server = stream.context().value::<Server>();
+        if is_gone || server.is_some_and(|server| server.service().is_draining()) {
+            return false;
         }
     }
 }

@@ -92,11 +92,12 @@ impl Page {
     /// The page of what `scene` shows, for near addresses: see
     /// [`is_near`](crate::debug::is_near).
     pub fn new(scene: Scene) -> Page {
-        Page::of(move |wanted| scene.state(wanted))
+        Page::of_states(move |wanted| scene.state(wanted))
     }
 
-    /// The page of the states that `source` gives.
-    pub(crate) fn of(source: impl Fn(&Wanted) -> State + Send + Sync + 'static) -> Page {
+    /// The page of the states that `source` gives: for who has its scene later than
+    /// its mux.
+    pub fn of_states(source: impl Fn(&Wanted) -> State + Send + Sync + 'static) -> Page {
         Page {
             source: Arc::new(source),
             guard: Pages::new(),
@@ -150,7 +151,6 @@ fn show(document: &Document, w: &mut ResponseWriter, r: &mut Request) {
     guard_fields(w);
     w.header("Content-Type", "text/html; charset=utf-8");
     w.header("Content-Security-Policy", document.policy.as_str());
-    w.header("Cross-Origin-Opener-Policy", "same-origin");
     w.header("Cache-Control", "no-cache");
     w.header("ETag", document.etag.as_str());
     serve_bytes(w, r, "page.html", None, document.text.as_bytes());

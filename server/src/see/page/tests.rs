@@ -40,7 +40,7 @@ fn from_near(path: &str) -> RequestBuilder {
 }
 
 fn get(path: &str) -> Response {
-    from_near(path).serve(&mux_of(&Page::of(made_up)))
+    from_near(path).serve(&mux_of(&Page::of_states(made_up)))
 }
 
 /// What stands between the first `from` and the next `to`.
@@ -95,7 +95,7 @@ fn nothing_comes_from_elsewhere() {
 fn the_page_is_sent_again_only_when_it_changed() {
     let first = get("/debug/wirepath/");
     let tag = first.header("ETag").unwrap();
-    let mux = mux_of(&Page::of(made_up));
+    let mux = mux_of(&Page::of_states(made_up));
     let again = from_near("/debug/wirepath/").header("If-None-Match", tag);
     let again = again.serve(&mux);
     assert_eq!((again.status(), again.text().len()), (304, 0));
@@ -120,7 +120,7 @@ fn the_texts_of_the_stages_are_in_the_page() {
 
 #[test]
 fn strangers_see_nothing_unless_allowed() {
-    let page = Page::of(made_up);
+    let page = Page::of_states(made_up);
     let stranger = |page: &Page, path: &str| {
         let asked = request("HEAD", path).remote_addr(([8, 8, 8, 8], 1));
         asked.serve(&mux_of(page)).status()
@@ -143,7 +143,7 @@ fn the_name_without_its_slash_leads_there() {
     let answer = get("/debug/wirepath");
     assert_eq!(answer.status(), 307);
     assert_eq!(answer.header("Location"), Some("/debug/wirepath/"));
-    let post = request("POST", "/debug/wirepath/state").serve(&mux_of(&Page::of(made_up)));
+    let post = request("POST", "/debug/wirepath/state").serve(&mux_of(&Page::of_states(made_up)));
     assert_eq!(post.status(), 405);
 }
 
@@ -179,7 +179,7 @@ fn long(wanted: &Wanted) -> State {
 
 #[test]
 fn a_state_that_is_too_long_lists_less() {
-    let mux = mux_of(&Page::of(long));
+    let mux = mux_of(&Page::of_states(long));
     let answer = from_near("/debug/wirepath/state?flows=1000").serve(&mux);
     let text = answer.text();
     assert!(text.len() <= MAX_STATE_BYTES, "{}", text.len());
@@ -193,7 +193,7 @@ fn a_state_that_fits_nowhere_is_an_error() {
         network: "x".repeat(MAX_STATE_BYTES),
         ..State::default()
     };
-    let mux = mux_of(&Page::of(endless));
+    let mux = mux_of(&Page::of_states(endless));
     let answer = from_near("/debug/wirepath/state").serve(&mux);
     assert_eq!(answer.status(), 500);
     assert!(answer.text().contains("take a trace"), "{}", answer.text());
@@ -256,7 +256,7 @@ impl Events {
 /// A server that anyone may see: who asks in memory has an address for
 /// documentation.
 fn serve(source: impl Fn(&Wanted) -> State + Send + Sync + 'static) -> TestServer {
-    TestServer::start(mux_of(&Page::of(source).allow(|_| true)))
+    TestServer::start(mux_of(&Page::of_states(source).allow(|_| true)))
 }
 
 #[test]
@@ -296,6 +296,39 @@ fn a_stream_tells_of_states_that_are_too_long_and_goes_on() {
         assert_eq!(events.event().0, "state");
     });
     run.unwrap();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_let_go_and_keeps_nobody_else_waiting() {
+    let run = simulate(5, || {
+        let server = serve(made_up);
+        let idle: Vec<_> = (0..MAX_STREAMS)
+            .map(|_| Events::open(&server, "?interval=100"))
+            .collect();
+        let before = now();
+        assert_eq!(server.get("/debug/wirepath/state").unwrap().status(), 200);
+        assert_eq!(now(), before, "answered without waiting for anybody");
+        // Their buffers fill, and then their time runs out.
+        wirepath_runtime::sleep(WRITE_PATIENCE * 2);
+        let mut events = Events::open(&server, "");
+        assert_eq!(events.event().0, "state");
+        drop(idle);
+    });
+    run.unwrap();
+}
+
+#[test]
+fn a_server_that_shuts_down_does_not_wait_for_its_pages() {
+    let run = simulate(4, || {
+        let server = serve(made_up);
+        let mut events = Events::open(&server, "?interval=60000");
+        assert_eq!(events.event().0, "state");
+        let outcome = server.server().shutdown(Duration::from_secs(30));
+        assert!(outcome.is_complete(), "{outcome:?}");
+        assert_eq!(events.next(), None);
+    });
+    let elapsed = run.unwrap().elapsed;
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
 }
 
 #[test]

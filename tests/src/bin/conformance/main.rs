@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     wirepath_tools::log_to_stderr(cli.verbose);
-    wirepath_tools::exit_with(NAME, run(&cli))
+    wirepath_tools::exit_with(NAME, run(cli))
 }
 
 /// Go's flags have one dash or two.
@@ -74,7 +74,8 @@ fn with_two_dashes(argument: OsString) -> OsString {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(mut cli: Cli) -> Result<(), Failure> {
+    cli.serve.no_debug_page = true;
     serve::run_server(&cli.serve, &|_| {
         let sets = match &cli.muxsets {
             Some(path) => MuxSets::read(path).map_err(Failure::refused)?,

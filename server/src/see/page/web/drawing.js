@@ -33,13 +33,14 @@ class Drawing {
     this.rail = svg("path", { d: plan.rail, class: "rail" });
     this.rush = svg("path", { d: plan.rail, class: "rail-flow" });
     this.gauges = svg("g", { "aria-hidden": "true" });
+    this.front = svg("g", { "aria-hidden": "true", class: "front" });
     const layer = svg("g", { "aria-hidden": "true" });
     this.root.append(this.rail, this.rush, this.gauges);
     this.stations = {};
     for (const number of WALK) this.station(number);
     this.halo = svg("circle", { r: 11, class: "halo", visibility: "hidden" });
     layer.append(this.halo);
-    this.root.append(layer);
+    this.root.append(this.front, layer);
     this.place.replaceChildren(this.root);
     this.beads?.clear();
     this.beads = new Beads(layer, this.rail, plan);
@@ -104,6 +105,7 @@ class Drawing {
     this.procLines = this.lines(...procs.lines, 17, procs.short ? 1 : 2);
     const per = routes.oneLine ? 1 : 2;
     this.routeLines = this.lines(...routes.at, routes.line, routes.rows * per);
+    this.front.append(...this.routeLines);
   }
 
   /** A ring as a ring: its slots turn with every frame, and fill as it fills. */
@@ -116,18 +118,17 @@ class Drawing {
       const at = (radius, angle) => `${(cx + radius * Math.cos(angle)).toFixed(1)} ${(cy + radius * Math.sin(angle)).toFixed(1)}`;
       return svg("path", { class: "gauge", d: `M${at(r, a)}A${r} ${r} 0 0 1 ${at(r, b)}L${at(inner, b)}A${inner} ${inner} 0 0 0 ${at(inner, a)}Z` });
     });
-    const group = svg("g", {}, ...slots);
+    const group = svg("g", { class: "below" }, ...slots);
     this.gauges.append(group);
-    this.text(cx, cy + 1, "gauge-name", "middle").textContent = name.toUpperCase();
-    const small = this.plan.name === "narrow";
-    const text = this.text(cx, small ? cy + r + 13 : cy + 16, "gauge-text", "middle");
+    this.text(cx, cy + 4, "gauge-name below", "middle").textContent = name.toUpperCase();
+    const text = this.text(cx, cy + r + 14, "gauge-text", "middle");
     return { slots, group, text, at: [cx, cy] };
   }
 
   makePool({ box: [x, y, width, height], text, flat }) {
     const clip = { x, y, width, height, rx: 4 };
-    this.gauges.append(svg("rect", { ...clip, class: "gauge" }));
-    this.poolLevel = svg("rect", { ...clip, class: "gauge free" });
+    this.gauges.append(svg("rect", { ...clip, class: "gauge below" }));
+    this.poolLevel = svg("rect", { ...clip, class: "gauge free below" });
     this.gauges.append(this.poolLevel);
     this.poolText = this.text(...text, "gauge-name", "middle");
     this.poolFill = (part) => {
@@ -142,19 +143,21 @@ class Drawing {
   show(state, figure) {
     this.shown = [state, figure];
     for (const [number, text] of Object.entries(stationFigures(state, figure))) say(this.stations[number].figure, text);
+    this.root.classList.toggle("kernel", state.queues.length === 0);
     this.rush.classList.toggle("on", figure.rx + figure.tx + figure.requests > 0);
     this.showRing("rx", state, figure, figure.rx);
     this.showRing("tx", state, figure, figure.tx);
     const known = figure.poolFrames > 0;
     this.poolFill(known ? figure.poolFree / figure.poolFrames : 0);
-    say(this.poolText, known ? "pool" : "no pool");
+    const free = this.plan === WIDE ? "pool" : `${short(figure.poolFree)} free`;
+    say(this.poolText, known ? free : "");
     this.showDevice(state, figure);
     this.showFlows(state, figure);
     this.showProcs(state, figure);
     this.showRoutes(state);
   }
 
-  /** How full the ring is, where a device shows it; the turn shows what passes. */
+  /** How full the ring is, where a device shows it, or how much passes; the turn goes with every frame. */
   showRing(name, state, figure, rate) {
     const { slots, group, text, at } = this.ringGauges[name];
     const ring = figure.ring(name);
@@ -163,7 +166,7 @@ class Drawing {
     slots.forEach((slot, i) => slot.classList.toggle("used", i < Math.max(used, ring ? 0 : passing)));
     const total = sum(state.queues, (queue) => queue[`${name}_frames`]);
     put(group, "transform", `rotate(${((total % 24) * 15).toFixed(0)} ${at[0]} ${at[1]})`);
-    const label = ring ? `${ring.used}/${ring.len}` : short(total);
+    const label = ring ? (this.plan === WIDE ? `${ring.used}/${ring.len}` : short(ring.used)) : short(total);
     say(text, state.queues.length ? label : "");
   }
 
@@ -172,7 +175,7 @@ class Drawing {
     const [queue] = state.queues;
     const said = queue
       ? [
-          state.queues.length > 1 ? `${state.queues.length} queues` : queue.name,
+          state.queues.length > 1 ? `${state.queues.length} queues` : this.plan === WIDE ? queue.name : queue.name.split(" ")[0],
           `in ${bytes(figure.rxBytes)}/s`,
           `out ${bytes(figure.txBytes)}/s`,
           `dropped ${short(figure.dropped)}`,
@@ -188,7 +191,8 @@ class Drawing {
     const columns = Math.floor((width + step[0] - cell[0]) / step[0]);
     const most = columns * Math.floor((height + step[1] - cell[1]) / step[1]);
     const shown = state.flows.slice(0, most);
-    say(this.flowTitle, plural(state.flows_total, "flow"));
+    const kernel = state.queues.length === 0;
+    say(this.flowTitle, kernel ? plural(figure.connections, "connection") : plural(state.flows_total, "flow"));
     keep(this.cells, shown, (flow) => flow.flow, () => this.makeCell(cell), (group, flow) => {
       const i = shown.indexOf(flow);
       put(group, "transform", `translate(${(x + (i % columns) * step[0]).toFixed(1)} ${(y + Math.floor(i / columns) * step[1]).toFixed(1)})`);
@@ -197,6 +201,7 @@ class Drawing {
     const [first, second] = this.flowLines;
     if (!first) return;
     const rest = state.flows_total - shown.length;
+    if (kernel) return [first, second].forEach((line) => say(line, ""));
     say(first, cut(`${figure.halfOpen} half-open, ${short(figure.retransmits)} segments sent again`, chars));
     say(second, cut(rest > 0 ? `and ${rest} more flows` : shown.length ? "left of a cell: to be read; right: to be sent" : "", chars));
   }
@@ -268,7 +273,7 @@ class Drawing {
     const said = state.routes.slice(0, rows).flatMap((route) => {
       const pattern = route.pattern || "(no pattern)";
       const facts = `${short(route.count)}, p99 ${micros(route.p99_us)}`;
-      return oneLine ? [cut(`${pattern}  ${facts}`, chars)] : [cut(pattern, chars), facts];
+      return oneLine ? [cut(`${short(route.count)}  ${pattern}`, chars)] : [cut(pattern, chars), facts];
     });
     this.routeLines.forEach((line, i) => {
       say(line, said[i] ?? "");
@@ -292,7 +297,9 @@ class Drawing {
     put(this.halo, "cx", x);
     put(this.halo, "cy", y);
     if (from && from !== number) this.beads.hop(from, number);
-    if (this.plan === NARROW) this.stations[number].link.scrollIntoView({ block: "center", behavior: still.matches ? "auto" : "smooth" });
+    // On a phone the tour's texts cover the lower half of the window.
+    const { top } = this.stations[number].link.getBoundingClientRect();
+    if (this.plan === NARROW) scrollBy({ top: top - innerHeight * 0.15, behavior: still.matches ? "auto" : "smooth" });
   }
 }
 
@@ -311,7 +318,7 @@ function stationFigures(state, f) {
     2: below(`${short(f.rx)} frames/s`),
     3: below(plural(f.connections, "flow")),
     4: below(`${bytes(f.rxBytes)}/s`),
-    5: `${f.unread} unread`,
+    5: kernel ? "by epoll" : `${f.unread} unread`,
     6: `${short(f.parks)} parks/s`,
     7: `${short(f.runs)} runs/s`,
     8: `${bytes(f.bytesIn)}/s`,

@@ -27,11 +27,11 @@ function sendBeads(fresh, figure) {
     const journey = fresh[Math.floor((i * fresh.length) / count)];
     setTimeout(() => drawing.beads.run(journey), (i * live.interval) / count);
   }
-  const more = many > count ? ` Of the last ${short(many)}, ${count} are shown.` : "";
-  const slow = fresh.length ? " Each is as slow between two stages as the request was there, by the square root." : "";
+  const more = many > count ? ` ${count} of the last ${short(many)} are shown.` : "";
+  const slow = fresh.length ? ", lingering where the request did" : "";
   say($("legend"), still.matches
     ? "Beads are left out, as your system asks for little motion."
-    : `A bead is a request that was just answered, told again slowly.${slow}${more}`);
+    : `A bead is a request that was just answered, told again slowly${slow}.${more}`);
 }
 
 /** How often, and how long after each other, the server is asked for the request that was sent. */

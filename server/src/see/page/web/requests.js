@@ -60,7 +60,7 @@ class Requests {
       part.style.flexGrow = Math.max(0, hop.to_ns - hop.from_ns) / whole;
       bar.append(part);
     }
-    const status = journey.status || "none";
+    const status = journey.status || "–";
     const summary = html("summary", {},
       html("span", { class: `code s${Math.floor(journey.status / 100)}` }, String(status)),
       html("span", { class: "what", title: journey.request }, journey.request || "(not in the trace)"),

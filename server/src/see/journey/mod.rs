@@ -7,7 +7,17 @@
 //! whole. What a device cannot show is said so in the hop before it
 //! ([`Hop::note`]) and never invented.
 
+mod index;
+mod tell;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
+use wirepath_runtime::trace::Event;
+
+use super::recording::Names;
+use index::Index;
+use tell::Teller;
 
 /// What a request's time went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,4 +111,83 @@ pub struct Journey {
     /// The times of the fourteen stages, by their number less one; None for one
     /// that the device cannot show or the trace does not have.
     pub stages: [Option<u64>; 14],
+}
+
+impl Journey {
+    /// The requests of a trace, by the time that they ended. `events` are by
+    /// time, as a snapshot has them. Those that are still in hand are told as far
+    /// as they have come, with status 0; of those whose beginning the trace has
+    /// lost, what is there.
+    pub fn all(events: &[Event], names: &Names) -> Vec<Journey> {
+        let index = Index::new(events);
+        let mut all: Vec<Journey> = Vec::new();
+        for (flow, of_flow) in index.flows() {
+            let told = Teller::new(&index, names, flow, of_flow, events);
+            all.extend(told.requests());
+        }
+        all.sort_by_key(|journey| (journey.end, journey.flow, journey.offset));
+        all
+    }
+
+    /// Its whole time, nanoseconds: the sum of its hops.
+    pub fn total_ns(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// How long it spent in hops of a kind, nanoseconds.
+    pub fn spent_ns(&self, kind: HopKind) -> u64 {
+        let mine = self.hops.iter().filter(|hop| hop.kind == kind);
+        mine.map(Hop::len_ns).sum()
+    }
+}
+
+impl Hop {
+    /// Its length, nanoseconds.
+    pub fn len_ns(&self) -> u64 {
+        self.to_ns - self.from_ns
+    }
+}
+
+impl HopKind {
+    /// Every kind, in the order of the path.
+    pub const ALL: [HopKind; 16] = [
+        HopKind::RxRing,
+        HopKind::Stack,
+        HopKind::Receiving,
+        HopKind::LostInbound,
+        HopKind::Pipelined,
+        HopKind::Readiness,
+        HopKind::RunQueue,
+        HopKind::Parse,
+        HopKind::Handler,
+        HopKind::HandlerWait,
+        HopKind::BodyWait,
+        HopKind::Blocking,
+        HopKind::WindowWait,
+        HopKind::Egress,
+        HopKind::Retransmission,
+        HopKind::TxRing,
+    ];
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            HopKind::RxRing => "in the RX ring",
+            HopKind::Stack => "through the stack",
+            HopKind::Receiving => "waiting for the rest of the head",
+            HopKind::LostInbound => "waiting for a lost segment of the request",
+            HopKind::Pipelined => "behind an earlier request of its connection",
+            HopKind::Readiness => "until its goroutine was runnable",
+            HopKind::RunQueue => "in the run queue",
+            HopKind::Parse => "reading and parsing the head",
+            HopKind::Handler => "computing in the handler",
+            HopKind::HandlerWait => "waiting in the handler",
+            HopKind::BodyWait => "waiting for the body",
+            HopKind::Blocking => "in a blocking call",
+            HopKind::WindowWait => "waiting for the peer's window or ACKs",
+            HopKind::Egress => "until it was cut into segments",
+            HopKind::Retransmission => "sending again what was lost",
+            HopKind::TxRing => "in the TX ring",
+        }
+    }
 }
