@@ -54,6 +54,9 @@ enum Command {
     Demo(demo::Options),
     /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
     Serve(Box<serve::Options>),
+    /// Capture what crosses the device of a running server (pcapng), into a file,
+    /// a pipe or Wireshark.
+    Capture(Box<capture::command::Options>),
     /// Check whether this machine and an interface are fit for AF_XDP, and say
     /// what mends what is not.
     Doctor(doctor::Options),
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
     let (name, outcome) = match cli.command {
         Command::Demo(options) => ("demo", demo::run(&options)),
         Command::Serve(options) => ("serve", serve::run(&options)),
+        Command::Capture(options) => ("capture", capture::command::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),
     };

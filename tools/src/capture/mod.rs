@@ -14,12 +14,15 @@ use wirepath_driver::capture::{CaptureFile, CaptureOptions, CaptureSummary, Sift
 
 use crate::failure::Failure;
 
+pub mod command;
 mod comment;
 mod files;
 mod filter;
+pub mod live;
 mod options;
 mod packet;
 mod sift;
+mod split;
 mod told;
 
 pub use options::{CaptureArgs, WhatArgs};

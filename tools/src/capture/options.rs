@@ -54,6 +54,16 @@ pub struct WhatArgs {
 }
 
 impl WhatArgs {
+    /// The filter as it was written; empty for none.
+    pub fn filter_text(&self) -> &str {
+        self.pcap_filter.as_ref().map_or("", Filter::text)
+    }
+
+    /// Sets the filter.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.pcap_filter = Some(filter);
+    }
+
     /// Its sift, where there is something to sift.
     pub fn sift(&self) -> Option<(TraceSift, std::sync::Arc<super::sift::Notes>)> {
         TraceSift::new(self.pcap_filter.clone(), self.pcap_comments.unwrap_or(true))
@@ -70,6 +80,19 @@ impl WhatArgs {
 }
 
 impl CaptureArgs {
+    /// What the capture goes to, if there is one, with how people are told of
+    /// it.
+    ///
+    /// # Errors
+    /// As [`CaptureArgs::prepare`].
+    pub fn open(&self) -> Result<Option<(Destination, String)>, Failure> {
+        let prepared = self.prepare()?;
+        Ok(prepared.map(|prepared| {
+            let shown = prepared.destination.shown();
+            (prepared.destination, shown)
+        }))
+    }
+
     /// Opens what it is written to, if anything is.
     ///
     /// # Errors

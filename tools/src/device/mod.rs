@@ -7,6 +7,7 @@ use wirepath_driver::tap::{Tap, TapOptions};
 use wirepath_driver::{Queue, QueueInfo};
 use wirepath_stack::{Cidr, Config, MacAddr, Stack};
 
+use crate::capture::live::{Live, Socket};
 use crate::capture::{CaptureArgs, Prepared, Recording};
 use crate::failure::Failure;
 
@@ -32,6 +33,7 @@ pub struct Opened {
     queues: Vec<Box<dyn Queue>>,
     config: Config,
     capture: Option<Prepared>,
+    socket: Option<Socket>,
 }
 
 impl Opened {
@@ -45,7 +47,15 @@ impl Opened {
             queues,
             config,
             capture: capture.prepare()?,
+            socket: None,
         })
+    }
+
+    /// Lets `wirepath capture` ask for captures of it while it runs, where there
+    /// is a folder for that.
+    pub fn can_be_asked(mut self) -> Opened {
+        self.socket = Socket::open();
+        self
     }
 
     /// Starts the capture's writer, and makes the stack.
@@ -56,11 +66,17 @@ impl Opened {
         if let Some(capture) = &capture {
             queues = queues.into_iter().map(|q| capture.wrap(q)).collect();
         }
+        let serve = |socket: Socket| socket.serve().map_err(|e| Failure::setup(&e));
+        let live = self.socket.map(serve).transpose()?;
+        if let Some(live) = &live {
+            queues = queues.into_iter().map(|q| live.wrap(q)).collect();
+        }
         let stack = Stack::new(self.config, queues).map_err(|e| Failure::setup(&e))?;
         Ok(Attachment {
             stack,
             device,
             capture,
+            _live: live,
         })
     }
 }
@@ -72,6 +88,7 @@ pub struct Attachment {
     /// The device's first queue, as it describes itself.
     pub device: QueueInfo,
     capture: Option<Recording>,
+    _live: Option<Live>,
 }
 
 impl Attachment {

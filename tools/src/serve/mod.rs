@@ -152,6 +152,7 @@ fn serve_on_device(
     successor: Option<&Successor>,
     greeting: String,
 ) -> Result<(), Failure> {
+    let opened = opened.can_be_asked();
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
     let attachment = opened.assemble()?;
     let below = Below {

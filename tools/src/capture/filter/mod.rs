@@ -83,7 +83,10 @@ pub trait Connection {
 
 /// A filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter(Test);
+pub struct Filter {
+    test: Test,
+    text: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
@@ -105,24 +108,33 @@ impl FromStr for Filter {
     type Err = parse::FilterError;
 
     fn from_str(text: &str) -> Result<Filter, parse::FilterError> {
-        parse::parse(text).map(Filter)
+        Ok(Filter {
+            test: parse::parse(text)?,
+            text: text.to_owned(),
+        })
     }
 }
 
 impl Filter {
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it asks for what only a trace tells.
     pub fn asks_trace(&self) -> bool {
-        self.0.asks_trace()
+        self.test.asks_trace()
     }
 
     /// What it says of a frame, of which `connection` is known, if it is of one.
     pub fn judge(&self, packet: &Packet, connection: Option<&dyn Connection>) -> Verdict {
-        self.0.judge(packet, connection)
+        self.test.judge(packet, connection)
     }
 
     /// What it says as long as nothing is known of connections.
     pub fn judge_alone(&self, packet: &Packet) -> Verdict {
-        self.0.judge(packet, packet.flow().map(|_| &Unknown as _))
+        self.test
+            .judge(packet, packet.flow().map(|_| &Unknown as _))
     }
 }
 
