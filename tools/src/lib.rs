@@ -156,3 +156,13 @@ fn one_line(err: &clap::Error) -> String {
         .collect();
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_of_all_commands_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}

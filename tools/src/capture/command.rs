@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    extcap: extcap::Options,
+    extcap: extcap::ExtcapArgs,
 }
 
 /// Captures until told to stop.

@@ -16,7 +16,7 @@ const PREFIX: &str = "wirepath-";
 /// Options that Wireshark gives.
 #[derive(Args, Default)]
 #[command(next_help_heading = "For Wireshark (extcap)")]
-pub struct Options {
+pub struct ExtcapArgs {
     /// List the interfaces.
     #[arg(long)]
     extcap_interfaces: bool,
@@ -43,7 +43,7 @@ pub struct Options {
     extcap_capture_filter: Option<String>,
 }
 
-impl Options {
+impl ExtcapArgs {
     /// Whether Wireshark asks.
     pub fn is_asked(&self) -> bool {
         self.extcap_interfaces
@@ -57,7 +57,7 @@ impl Options {
 ///
 /// # Errors
 /// What it asks for cannot be done.
-pub fn run(options: &Options, capture: &CaptureArgs) -> Result<(), Failure> {
+pub fn run(options: &ExtcapArgs, capture: &CaptureArgs) -> Result<(), Failure> {
     if options.capture {
         return into_pipe(options, capture);
     }
@@ -93,7 +93,7 @@ value {arg=2}{value=on}{display=On}{default=true}
 value {arg=2}{value=off}{display=Off}{default=false}
 ";
 
-fn into_pipe(options: &Options, capture: &CaptureArgs) -> Result<(), Failure> {
+fn into_pipe(options: &ExtcapArgs, capture: &CaptureArgs) -> Result<(), Failure> {
     let name = options.extcap_interface.as_deref().unwrap_or_default();
     let server = name.strip_prefix(PREFIX).ok_or_else(|| {
         Failure::refused(format!(
