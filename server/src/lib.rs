@@ -43,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod alarm;
 mod auth;
 mod bytes;
 #[cfg(feature = "compression")]

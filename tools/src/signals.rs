@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM, which end a server, and SIGQUIT, which has it tell what
-//! it does.
+//! Ctrl-C and SIGTERM, which end a server, SIGQUIT, which has it tell what it
+//! does, and SIGUSR2, which has it write down what it did.
 
 use std::io;
 
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use wirepath::runtime::Handle;
 
@@ -23,6 +23,15 @@ pub fn on_stop(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
                 std::process::exit(130);
             }
         })?;
+    Ok(())
+}
+
+/// Calls `each` at every SIGUSR2, on a thread of its own.
+pub fn on_usr2(each: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGUSR2])?;
+    std::thread::Builder::new()
+        .name("usr2".into())
+        .spawn(move || signals.forever().for_each(|_| each()))?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use wirepath::debug::{Pages, is_near};
 use wirepath::http::StatusCode;
 use wirepath::runtime;
 use wirepath::runtime::net::Network;
-use wirepath::see::{Page, Scene, Wanted};
+use wirepath::see::{self, Page, Scene, Wanted};
 use wirepath::{Request, ResponseWriter, ServeMux};
 use wirepath_stack::Cidr;
 
@@ -62,6 +62,7 @@ pub fn add_counters(
     };
     mux.handle("GET /debug/wirepath/counters", pages.guard(counted));
     mux.handle("GET /debug/goroutines", pages.guard(goroutines));
+    see::recorder::register(mux, &pages);
 }
 
 /// The page that shows the path live, of the scene that `scene` makes when it is

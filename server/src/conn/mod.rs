@@ -36,6 +36,7 @@ pub(crate) use input::Input;
 pub use pace::{MinRate, TooSlow};
 pub(crate) use wire::{Conn, Pages, Watch, Wire};
 
+use crate::alarm;
 use crate::hooks::ConnState;
 use crate::panic::{AbortHandler, Caught};
 use crate::request::{Drained, Expect, Framing, HeadError, HeadScanner, Scan};
@@ -319,8 +320,12 @@ impl Connection {
         self.service.stats.requests.add(1);
         self.wire.begin();
         let begun = trace::enabled().then(|| told::head(&self.wire, r));
+        let watched = alarm::start();
         self.set_deadlines();
         let ok = self.handle() && self.finish();
+        if let Some(started) = watched {
+            alarm::end(started);
+        }
         let exchange = self.exchange.as_ref().expect("until the next wait");
         span.record(&exchange.request, &exchange.response);
         drop(inside);
@@ -396,6 +401,7 @@ impl Connection {
         };
         service.stats.panics.add(1);
         if !panic.is::<AbortHandler>() {
+            alarm::raise("panic");
             let caught = Caught::new(&*panic).into_text();
             let peer = wire.conn.peer_addr();
             tracing::error!(

@@ -13,10 +13,13 @@
 
 pub mod journey;
 pub mod page;
+pub mod recorder;
 pub mod recording;
 mod scene;
 pub mod stages;
 pub mod state;
 
 pub use page::Page;
+pub use recorder::Recorder;
+pub use recording::Recording;
 pub use scene::{Scene, Wanted};

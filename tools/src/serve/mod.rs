@@ -26,6 +26,7 @@ mod ledger;
 mod notify;
 pub mod options;
 mod plan;
+mod recorder;
 mod report;
 #[cfg_attr(not(feature = "xdp"), path = "no_xdp.rs")]
 mod xdp;
@@ -173,12 +174,14 @@ fn serve(
     listen: SocketAddr,
     greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
 ) -> Result<(), Failure> {
+    options.recorder.enable()?;
     let stack = below.map(|below| below.stack.clone());
     let runtime = builder(options, stack)
         .build()
         .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
+    let _recorder = options.recorder.watch(&runtime.handle())?;
     let server = make(below.cloned())?;
     let served = {
         let server = server.clone();

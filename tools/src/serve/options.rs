@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wirepath_stack::{Cidr, MacAddr};
 
+use super::recorder::RecorderArgs;
 use crate::capture::CaptureArgs;
 
 /// Queues that one server takes at most: more than any card has today, and few
@@ -80,9 +81,15 @@ pub struct Options {
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+<<<<<<< HEAD
     /// What is captured.
     #[command(flatten)]
     pub capture: CaptureArgs,
+=======
+    /// The flight recorder.
+    #[command(flatten)]
+    pub recorder: RecorderArgs,
+>>>>>>> main
     /// What is of AF_XDP alone.
     #[command(flatten)]
     pub xdp: XdpArgs,
