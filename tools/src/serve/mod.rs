@@ -94,7 +94,7 @@ fn run_on_tap(options: &Options, make: MakeServer<'_>, tap: &str) -> Result<(), 
         addrs: &options.addrs,
         gateways: &options.gateways,
         mac: options.mac,
-        pcap: options.pcap.as_deref(),
+        capture: &options.capture,
     })?;
     let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
     serve_on_device(options, make, opened, None, successor.as_ref(), greeting)
@@ -153,6 +153,7 @@ fn serve_on_device(
     successor: Option<&Successor>,
     greeting: String,
 ) -> Result<(), Failure> {
+    let opened = opened.can_be_asked();
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
     let attachment = opened.assemble()?;
     let below = Below {
@@ -160,7 +161,8 @@ fn serve_on_device(
         card,
     };
     serve(options, make, Some(&below), options.listen, |_| greeting)?;
-    attachment.finish()
+    attachment.finish()?;
+    Ok(())
 }
 
 /// Serves over the stack below, or without one over the kernel's sockets.
