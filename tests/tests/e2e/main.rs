@@ -89,6 +89,7 @@ mod routes;
 mod seeing;
 mod service;
 mod shutdown;
+mod trace;
 mod usage;
 mod vanishing;
 #[cfg(feature = "xdp")]
