@@ -16,6 +16,35 @@ const TAIL_EVENTS: usize = 1 << 13;
 /// nanoseconds: a head that comes in parts, a wait in a run queue.
 const ARRIVAL_NS: u64 = 1_000_000_000;
 
+/// How long before its head was parsed everybody's events are kept, nanoseconds:
+/// whom the request was queued behind.
+const QUEUED_NS: u64 = 5_000_000;
+
+/// Of events by time: those that tell the last request whose method and target
+/// have `needle` in the same event as they were written in; nothing if there is
+/// none.
+pub(super) fn of_request(events: &[Event], needle: &str) -> Vec<Event> {
+    let has = |text: &[u8]| memchr::memmem::find(text, needle.as_bytes()).is_some();
+    let is_text = |e: &&Event| matches!(e.kind, Kind::HttpHead | Kind::HttpText);
+    let mut texts = events.iter().rev().filter(is_text);
+    let Some(text) = texts.find(|e| has(&e.text())) else {
+        return Vec::new();
+    };
+    let is_head = |e: &&Event| e.kind == Kind::HttpHead && (e.at, e.flow) == (text.at, text.flow);
+    let Some(head) = events.iter().rfind(is_head) else {
+        return Vec::new();
+    };
+    let [began, queued] = [ARRIVAL_NS, QUEUED_NS].map(|ns| head.at.0.saturating_sub(ns));
+    let g = head.actor.g;
+    let belongs = |e: &&Event| {
+        let wakes = matches!(e.kind, Kind::GReady | Kind::GoUnblock) && e.target() == g;
+        let is_own = e.flow == head.flow || e.actor.g == g || wakes;
+        let is_near = (queued..=head.at.0).contains(&e.at.0);
+        e.at.0 >= began && is_own || is_near
+    };
+    events.iter().filter(belongs).copied().collect()
+}
+
 /// Of events by time: the last, and earlier ones of long requests, by time.
 pub(super) fn recent(events: &[Event]) -> Vec<Event> {
     last_of(events, TAIL_EVENTS)
@@ -107,6 +136,19 @@ mod tests {
         ];
         assert_eq!(began, want, "not what is a second and more before it");
         assert!(kept.is_sorted_by_key(|e| e.at));
+    }
+
+    #[test]
+    fn one_request_is_found_by_its_text() {
+        let mut events = trace();
+        let text = event(3 * SECOND + 3, Kind::HttpText, SLOW, 0);
+        events.insert(5, text.with_text(b"/hello?abcde HTTP"));
+        let kept = of_request(&events, "hello?abcde");
+        assert!(kept.iter().all(|e| e.flow == SLOW || e.actor.g == 7));
+        let kinds: Vec<_> = kept.iter().map(|e| e.kind).collect();
+        assert!(kinds.contains(&Kind::GRun) && kinds.ends_with(&[Kind::HttpHandler]));
+        assert_eq!(kept[0].at.0, 3 * SECOND);
+        assert_eq!(of_request(&events, "hello?other"), []);
     }
 
     #[test]

@@ -63,9 +63,9 @@ class Live {
     this.show(state, before);
   }
 
-  /** One document now, beside the stream: to find a request soon after it was sent. */
-  async once(query) {
-    const answer = await fetch(`state?${query}`, { cache: "no-store" });
+  /** Something else that the server tells, beside the stream. */
+  async ask(path) {
+    const answer = await fetch(path, { cache: "no-store" });
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     return answer.json();
   }
