@@ -81,15 +81,12 @@ pub struct Options {
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-<<<<<<< HEAD
     /// What is captured.
     #[command(flatten)]
     pub capture: CaptureArgs,
-=======
     /// The flight recorder.
     #[command(flatten)]
     pub recorder: RecorderArgs,
->>>>>>> main
     /// What is of AF_XDP alone.
     #[command(flatten)]
     pub xdp: XdpArgs,
