@@ -14,8 +14,7 @@ use wirepath_tests::{Lab, Serve, Server, server};
 use crate::capture::tshark;
 
 /// What tshark takes for wrong.
-const WRONG: &str =
-    "_ws.malformed || tcp.checksum.status == Bad || ip.checksum.status == Bad";
+const WRONG: &str = "_ws.malformed || tcp.checksum.status == Bad || ip.checksum.status == Bad";
 
 /// A server that writes to `pcap`.
 fn serve<'lab>(lab: &'lab Lab, pcap: &Path, more: &[&str]) -> Server<'lab> {
@@ -35,8 +34,13 @@ fn frames(lab: &Lab, capture: &Path) -> usize {
     assert_eq!(wrong, Vec::<String>::new(), "{capture:?}");
     let file = capture.to_str().unwrap();
     let number = |text: &str| -> Option<usize> { text.split_whitespace().next()?.parse().ok() };
-    let capinfos = lab.run("capinfos", &["-c", "-M", "-T", "-r", "-B", file]).ok();
-    let by_wireshark = capinfos.text().split_once('\t').and_then(|(_, rest)| number(rest));
+    let capinfos = lab
+        .run("capinfos", &["-c", "-M", "-T", "-r", "-B", file])
+        .ok();
+    let by_wireshark = capinfos
+        .text()
+        .split_once('\t')
+        .and_then(|(_, rest)| number(rest));
     let tcpdump = lab.run("tcpdump", &["-n", "-r", file, "--count"]).ok();
     let by_tcpdump = number(&tcpdump.text());
     assert!(by_tcpdump.is_some());
