@@ -36,6 +36,7 @@ mod privileges;
 pub mod serve;
 mod signals;
 mod site;
+mod trace;
 
 /// An HTTP server on a TCP stack of its own, and the tools to watch it.
 #[derive(Parser)]
@@ -63,6 +64,9 @@ enum Command {
     /// Say which of a list of patterns answers a request, and why; or why two
     /// conflict.
     Mux(mux::Options),
+    /// Say what a recording of a server's flight recorder holds: why requests
+    /// were slow, one request's way, or a file for Perfetto.
+    Trace(trace::Options),
 }
 
 /// Stdout belongs to a capture.
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Capture(options) => ("capture", capture::command::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),
+        Command::Trace(options) => ("trace", trace::run(&options)),
     };
     exit_with(&format!("wirepath {name}"), outcome)
 }

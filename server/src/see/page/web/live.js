@@ -51,6 +51,8 @@ class Live {
   }
 
   take(state) {
+    // Those still in hand have no whole to show yet.
+    state.requests = state.requests.filter((journey) => journey.hops.length > 0 && journey.stages[13] !== null);
     const before = this.last?.pid === state.pid ? this.last : null;
     if (before && state.at_ns <= before.at_ns) return;
     this.last = state;
