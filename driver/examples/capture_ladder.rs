@@ -41,6 +41,9 @@ const LADDER: [u64; 8] = [10, 25, 40, 50, 60, 75, 90, 100];
 /// The share up to which nothing may be lost.
 const LOSSLESS: u64 = 50;
 
+/// How long the sender rests when it is ahead of its rate.
+const PAUSE: Duration = Duration::from_micros(50);
+
 /// What became of the frames of one rate.
 struct Run {
     sent: u64,
@@ -74,7 +77,8 @@ fn offer(options: &Options, per_second: Option<f64>) -> Result<Run, Box<dyn std:
             None => u64::MAX,
         };
         if sent >= due {
-            std::thread::yield_now();
+            // As a server that has nothing to do.
+            std::thread::sleep(PAUSE);
             continue;
         }
         for _ in 0..(due - sent).min(BURST_FRAMES as u64) {
