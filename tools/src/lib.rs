@@ -23,6 +23,7 @@ macro_rules! say {
     }};
 }
 
+pub mod control;
 mod demo;
 mod device;
 mod doctor;
