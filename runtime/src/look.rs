@@ -5,7 +5,7 @@
 //! [`crate::Handle::dump`], all of it can be had while the scheduler is stuck,
 //! and its parts need not fit together exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -157,6 +157,20 @@ impl Handle {
         }
     }
 
+    /// Which goroutine waits for each of these flows, of those for which one does.
+    pub fn look_at_waiters(&self, flows: &HashSet<u64>) -> HashMap<u64, u64> {
+        let shared = self.shared();
+        let waiting = shared.netpoll.waiters_for(flows);
+        let mut found = HashMap::with_capacity(waiting.len());
+        if !waiting.is_empty() {
+            shared.each_live(|g| {
+                let flow = waiting.get(&std::ptr::from_ref(g).addr());
+                found.extend(flow.map(|flow| (*flow, g.id)));
+            });
+        }
+        found
+    }
+
     /// The connections of the stack that have moved the most bytes, at most so
     /// many, and how many there are; none without a stack.
     pub fn look_at_flows(&self, most: usize) -> (Vec<FlowView>, usize) {
@@ -205,8 +219,6 @@ fn see(g: &G, flow: u64) -> GoroutineView {
 /// Counts without keeping any.
 fn by_state(shared: &Shared) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
-    for state in shared.map_live(plain_state) {
-        *counts.entry(state).or_default() += 1;
-    }
+    shared.each_live(|g| *counts.entry(plain_state(g)).or_default() += 1);
     counts
 }

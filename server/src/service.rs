@@ -88,6 +88,9 @@ pub(crate) struct Service {
     pub pool: Pool,
     pub stats: Stats,
     pub hooks: Hooks,
+    /// When the server was made.
+    #[cfg_attr(not(feature = "see"), allow(dead_code, reason = "shown by `see`"))]
+    pub made_at: wirepath_runtime::Nanos,
     listeners: Mutex<Vec<Arc<TcpListener>>>,
     gate: Arc<Gate>,
     draining: AtomicBool,
@@ -112,6 +115,7 @@ impl Service {
             pool: Pool::default(),
             stats: Stats::default(),
             hooks: Hooks::default(),
+            made_at: wirepath_runtime::clock::now(),
             listeners: Mutex::default(),
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),

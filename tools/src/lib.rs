@@ -7,32 +7,39 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
-/// Prints a line to stdout. That nobody reads it (`wirepath demo | head`) is no
-/// reason to stop.
+/// Prints a line to stdout, or to stderr once that is somebody else's
+/// ([`leave_stdout`]). That nobody reads it (`wirepath demo | head`) is no reason
+/// to stop.
 macro_rules! say {
-    ($($arg:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($arg)*);
-    }};
+    ($($arg:tt)*) => {
+        $crate::print_line(format_args!($($arg)*))
+    };
 }
 
+mod capture;
 pub mod control;
 mod demo;
 mod device;
 mod doctor;
 pub mod failure;
+mod goroutines;
 mod mux;
 mod privileges;
 pub mod serve;
 mod signals;
 mod site;
+mod ss;
+mod trace;
 
 /// An HTTP server on a TCP stack of its own, and the tools to watch it.
 #[derive(Parser)]
@@ -51,12 +58,37 @@ enum Command {
     Demo(demo::Options),
     /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
     Serve(Box<serve::Options>),
+    /// Capture what crosses the device of a running server (pcapng), into a file,
+    /// a pipe or Wireshark.
+    Capture(Box<capture::command::Options>),
     /// Check whether this machine and an interface are fit for AF_XDP, and say
     /// what mends what is not.
     Doctor(doctor::Options),
     /// Say which of a list of patterns answers a request, and why; or why two
     /// conflict.
     Mux(mux::Options),
+    /// List the connections of a running server, as ss(8) those of the kernel.
+    Ss(ss::Options),
+    /// Say what the goroutines of a running server do.
+    Goroutines(goroutines::Options),
+    /// Say what a recording of a server's flight recorder holds: why requests
+    /// were slow, one request's way, or a file for Perfetto.
+    Trace(trace::Options),
+}
+
+/// Stdout belongs to a capture.
+static STDOUT_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on stdout is for bytes, and what is said to people goes to stderr.
+fn leave_stdout() {
+    STDOUT_IS_TAKEN.store(true, Ordering::Relaxed);
+}
+
+fn print_line(line: fmt::Arguments<'_>) {
+    let _ = match STDOUT_IS_TAKEN.load(Ordering::Relaxed) {
+        true => writeln!(std::io::stderr(), "{line}"),
+        false => writeln!(std::io::stdout(), "{line}"),
+    };
 }
 
 /// The command: what its arguments ask for, and its exit code.
@@ -69,8 +101,12 @@ pub fn main() -> ExitCode {
     let (name, outcome) = match cli.command {
         Command::Demo(options) => ("demo", demo::run(&options)),
         Command::Serve(options) => ("serve", serve::run(&options)),
+        Command::Capture(options) => ("capture", capture::command::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
+        Command::Ss(options) => ("ss", ss::run(&options)),
+        Command::Goroutines(options) => ("goroutines", goroutines::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),
+        Command::Trace(options) => ("trace", trace::run(&options)),
     };
     exit_with(&format!("wirepath {name}"), outcome)
 }
@@ -133,4 +169,14 @@ fn one_line(err: &clap::Error) -> String {
         .split_whitespace()
         .collect();
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_of_all_commands_fit_together() {
+        super::Cli::command().debug_assert();
+    }
 }

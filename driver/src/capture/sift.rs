@@ -60,6 +60,21 @@ impl Sifted {
         self.refused.push(frame.interface);
     }
 
+    /// Frames that go into the file, in their order, for whoever tests a sift.
+    pub fn take_kept(&mut self) -> Vec<Captured> {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// How many frames nobody asked for.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Why frames were given up.
+    pub fn lost(&self) -> Vec<&'static str> {
+        self.lost.iter().map(|(_, cause)| *cause).collect()
+    }
+
     /// It may be wanted and cannot be held any longer. Counted by `cause`, and
     /// as left out.
     pub fn lose(&mut self, frame: &Captured, cause: &'static str) {

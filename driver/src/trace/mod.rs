@@ -21,10 +21,12 @@ use crate::clock::Nanos;
 use crate::frame::FrameMeta;
 
 mod event;
+mod reader;
 mod ticks;
 
 pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, fd_number};
 pub use event::{HEAD_TEXT_LEN, TEXT_LEN};
+pub use reader::Reader;
 pub use ticks::{is_virtual, set_virtual, stamp};
 
 use ticks::{Anchor, Scale};
@@ -143,8 +145,14 @@ impl Ring {
 
     /// Copies what it holds, and says how many events are gone.
     fn read(&self, into: &mut Vec<Event>, anchors: &mut Vec<Anchor>) -> u64 {
+        self.read_from(0, into, anchors).1
+    }
+
+    /// Copies what it holds from the event numbered `from` on, and says which
+    /// is the next, and how many of those between are gone.
+    fn read_from(&self, from: u64, into: &mut Vec<Event>, anchors: &mut Vec<Anchor>) -> (u64, u64) {
         let written = self.written.load(Ordering::Acquire);
-        let first = written.saturating_sub(self.slots.len() as u64);
+        let first = written.saturating_sub(self.slots.len() as u64).max(from);
         let mut read = 0;
         for number in first..written {
             let slot = self.slot(number);
@@ -167,7 +175,7 @@ impl Ring {
                 _ => into.extend(Event::decode(words)),
             }
         }
-        written - read
+        (written, written - from - read)
     }
 }
 
@@ -427,16 +435,23 @@ pub fn snapshot() -> Snapshot {
         snapshot.lost += ring.read(&mut snapshot.events, &mut anchors);
     }
     anchors.extend(Anchor::now());
-    let scale = Scale::new(anchors);
-    for event in &mut snapshot.events {
-        event.at = scale.clock(event.at);
-        if event.kind == Kind::HttpHandler {
-            let began = scale.clock(Nanos(event.dur_ns));
-            event.dur_ns = event.at.0.saturating_sub(began.0);
-        }
-    }
-    snapshot.events.sort_by_key(|e| e.at);
+    snapshot.put_in_order(anchors);
     snapshot
+}
+
+impl Snapshot {
+    /// Makes nanoseconds of counters, and sorts by them.
+    fn put_in_order(&mut self, anchors: Vec<Anchor>) {
+        let scale = Scale::new(anchors);
+        for event in &mut self.events {
+            event.at = scale.clock(event.at);
+            if event.kind == Kind::HttpHandler {
+                let began = scale.clock(Nanos(event.dur_ns));
+                event.dur_ns = event.at.0.saturating_sub(began.0);
+            }
+        }
+        self.events.sort_by_key(|e| e.at);
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,20 @@ impl Netpoll {
         waits
     }
 
+    /// Who waits for these flows: from a goroutine's address to the flow.
+    pub(crate) fn waiters_for(&self, flows: &HashSet<u64>) -> HashMap<usize, u64> {
+        let mut waiters = HashMap::with_capacity(flows.len());
+        self.table.for_each(|desc| {
+            if flows.contains(&desc.flow()) {
+                for dir in [Dir::Read, Dir::Write] {
+                    let waiter = desc.side(dir).word.waiter_address();
+                    waiters.extend(waiter.map(|waiter| (waiter, desc.flow())));
+                }
+            }
+        });
+        waiters
+    }
+
     /// `fd 7: tcp 10.0.0.2:8080 -> 10.0.0.1:40404 ESTABLISHED, recv-q 0, send-q
     /// 0; to read`, `kernel fd 9: tcp 127.0.0.1:8080 LISTEN, accept-q 0; to
     /// accept`.

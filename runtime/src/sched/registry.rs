@@ -114,6 +114,18 @@ impl Registry {
         slab.entries.get(place.index as usize)?.clone()
     }
 
+    /// Calls `f` with each that lives, under the lock of its part.
+    pub(crate) fn each(&self, mut f: impl FnMut(&Arc<G>)) {
+        for part in &self.parts {
+            part.lock()
+                .entries
+                .iter()
+                .flatten()
+                .filter(is_live)
+                .for_each(&mut f);
+        }
+    }
+
     /// What `each` gives for the goroutines that have not ended. No memory is
     /// asked for under a lock.
     pub(crate) fn map<T>(&self, each: impl Fn(&Arc<G>) -> T) -> Vec<T> {

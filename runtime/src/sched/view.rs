@@ -187,9 +187,10 @@ impl Shared {
         (Some(g.id) == m.current).then_some(g)
     }
 
-    /// What `f` makes of each goroutine that has not ended.
-    pub(crate) fn map_live<T>(&self, f: impl Fn(&G) -> T) -> Vec<T> {
-        self.registry.map(|g| f(g))
+    /// Calls `f` with each goroutine that has not ended, under a lock: it is to be
+    /// quick.
+    pub(crate) fn each_live(&self, mut f: impl FnMut(&G)) {
+        self.registry.each(|g| f(g));
     }
 
     /// The first `most` of the goroutines that have not ended, by number, and

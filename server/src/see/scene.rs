@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use wirepath_runtime::clock::{self, Nanos};
@@ -91,7 +92,7 @@ impl Scene {
             pid: std::process::id(),
             at_ns: now.0,
             wall_ns: now.0.saturating_add(clock::wall_offset_ns()),
-            uptime_s: now.since(self.since).as_secs_f64(),
+            uptime_s: self.uptime(now).as_secs_f64(),
             ledger: self.ledger.as_ref().map_or_else(Vec::new, |rows| rows()),
             ..State::default()
         };
@@ -100,6 +101,12 @@ impl Scene {
         self.add_network(&mut state, wanted.flows);
         self.add_requests(&mut state, wanted.requests);
         state
+    }
+
+    /// Since the server was made, or else the scene.
+    fn uptime(&self, now: Nanos) -> Duration {
+        let since = self.server.as_ref().map_or(self.since, Server::made_at);
+        now.since(since)
     }
 
     fn add_sched(&self, state: &mut State) {
@@ -124,12 +131,8 @@ impl Scene {
         state.queues = self.runtime.look_at_queues().iter().map(queue).collect();
         let (flows, total) = self.runtime.look_at_flows(most);
         let requests = self.in_flight();
-        let waiters: HashMap<u64, u64> = state
-            .goroutines
-            .iter()
-            .filter(|g| g.flow != 0)
-            .map(|g| (g.flow, g.g))
-            .collect();
+        let shown = flows.iter().map(|flow| flow.fd.raw()).collect();
+        let waiters = self.runtime.look_at_waiters(&shown);
         let show = |view: &FlowView| {
             let request = requests.get(&(view.info.local, view.info.peer));
             flow(view, waiters.get(&view.fd.raw()).copied(), request.cloned())

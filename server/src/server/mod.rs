@@ -158,6 +158,12 @@ impl Server {
         self.service.stats.list()
     }
 
+    /// When it was made, by the clock of the process.
+    #[cfg(feature = "see")]
+    pub(crate) fn made_at(&self) -> wirepath_runtime::Nanos {
+        self.service.made_at
+    }
+
     /// The connections that are open, in no order, but for those that handlers
     /// took over.
     pub fn connections(&self) -> Vec<OpenConnection> {

@@ -69,6 +69,7 @@ mod bad_frames;
 mod bad_http;
 mod bodies;
 mod capture;
+mod captures;
 mod client;
 mod connections;
 mod curl;

@@ -34,7 +34,7 @@ const MAX_QUESTION_BYTES: u64 = 4 << 10;
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// Flows, goroutines and requests that an answer lists at most, whatever is
 /// asked for.
-pub const MAX_LISTED: usize = 50_000;
+pub const MAX_LISTED: usize = 100_000;
 
 /// What can be asked.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,6 +11,7 @@ use wirepath_driver::cable::{CableOptions, cable};
 use wirepath_driver::trace::{self, Kind};
 use wirepath_stack::{Cidr, Config};
 
+use crate::capture::CaptureArgs;
 use crate::device::{self, Attachment, Opened};
 use crate::failure::Failure;
 use crate::{signals, site};
@@ -24,13 +24,16 @@ use journey::Journey;
 /// Options of `wirepath demo`.
 #[derive(Args)]
 pub struct Options {
-    /// Where to leave the capture.
-    #[arg(long, value_name = "FILE", default_value = "demo.pcapng")]
-    pcap: PathBuf,
     /// Use the in-memory cable even where a TAP could be had.
     #[arg(long)]
     cable: bool,
+    /// What is captured: into demo.pcapng unless told otherwise.
+    #[command(flatten)]
+    capture: CaptureArgs,
 }
+
+/// Where the capture goes.
+const CAPTURE: &str = "demo.pcapng";
 
 const TAP: &str = "wp0";
 const SERVER: &str = "10.0.0.2/24";
@@ -52,29 +55,29 @@ fn server_addr() -> SocketAddr {
 
 /// Runs the demo on a TAP, or says why that cannot be and uses the cable.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let pcap = std::path::absolute(&options.pcap)
-        .map_err(|e| Failure::refused(format!("--pcap {}: {e}", options.pcap.display())))?;
+    let mut capture = options.capture.clone();
+    capture.pcap.get_or_insert_with(|| CAPTURE.into());
     if options.cable {
-        return on_cable(&pcap);
+        return on_cable(&capture);
     }
-    match tap_in_namespace(&pcap) {
+    match tap_in_namespace(&capture) {
         Ok(attachment) => {
             say!(
                 "A request on its way from the kernel's TCP through the TAP {TAP}, in a network\n\
                  namespace of its own, to a handler and back:\n"
             );
-            show(attachment, &pcap, ask_from_kernel)
+            show(attachment, ask_from_kernel)
         }
         Err(refusal) => {
             say!("No TAP here: {refusal}.\n");
-            on_cable(&pcap)
+            on_cable(&capture)
         }
     }
 }
 
 /// Enters the namespace, makes the TAP there and gives the kernel its end.
 /// An error is something that the machine refuses and a person may allow.
-fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
+fn tap_in_namespace(capture: &CaptureArgs) -> Result<Attachment, Failure> {
     let setup = |e: namespace::NamespaceError| Failure::setup(&e);
     namespace::enter().map_err(setup)?;
     may_open_tun()?;
@@ -84,7 +87,7 @@ fn tap_in_namespace(pcap: &Path) -> Result<Attachment, Failure> {
         addrs: &[cidr(SERVER), cidr(SERVER_6)],
         gateways: &[],
         mac: None,
-        pcap: Some(pcap),
+        capture,
     })?
     .assemble()?;
     let kernel = namespace::Rtnetlink::open().map_err(setup)?;
@@ -107,21 +110,22 @@ fn may_open_tun() -> Result<(), Failure> {
     }
 }
 
-fn on_cable(pcap: &Path) -> Result<(), Failure> {
+fn on_cable(capture: &CaptureArgs) -> Result<(), Failure> {
     say!(
         "A request on its way from a client on a second stack of ours, over an in-memory\n\
          cable, to a handler and back:\n"
     );
     let (near, far) = cable(CableOptions::default()).map_err(|e| Failure::setup(&e))?;
     let config = |text| Config::new(device::mac_for(text), vec![cidr(text)]);
-    let attachment = Opened::new(vec![Box::new(near)], config(SERVER), Some(pcap))?.assemble()?;
-    let client = Opened::new(vec![Box::new(far)], config(CLIENT), None)?.assemble()?;
+    let attachment = Opened::new(vec![Box::new(near)], config(SERVER), capture)?.assemble()?;
+    let none = CaptureArgs::default();
+    let client = Opened::new(vec![Box::new(far)], config(CLIENT), &none)?.assemble()?;
     let client_runtime = Runtime::builder()
         .stack(client.stack)
         .max_procs(1)
         .build()
         .map_err(|e| Failure::setup(&e))?;
-    show(attachment, pcap, move || {
+    show(attachment, move || {
         let asked = client_runtime.run(|| {
             let mut stream = net::TcpStream::connect(server_addr())?;
             stream.set_deadline(Some(runtime::now() + PATIENCE));
@@ -188,7 +192,6 @@ fn ask_once(stream: &mut (impl Read + Write)) -> std::io::Result<(String, Durati
 /// Serves the demo site, has `client` ask, and tells the second request's way.
 fn show(
     attachment: Attachment,
-    pcap: &Path,
     client: impl FnOnce() -> Result<Answers, Failure>,
 ) -> Result<(), Failure> {
     trace::enable(1 << 14);
@@ -222,8 +225,9 @@ fn show(
     trace::disable();
     runtime.shutdown(Duration::from_secs(1));
     tell(&answers, &attachment)?;
-    attachment.finish()?;
-    say!("Open it with Wireshark, or: tshark -r {}", pcap.display());
+    if let Some(file) = attachment.finish()? {
+        say!("Open it with Wireshark, or: tshark -r {file}");
+    }
     Ok(())
 }
 

@@ -1,15 +1,14 @@
 //! Putting devices, capture and stack together: what `serve` and `demo` share.
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use wirepath_driver::capture::{CaptureFile, CaptureOptions};
 use wirepath_driver::tap::{Tap, TapOptions};
 use wirepath_driver::{Queue, QueueInfo};
 use wirepath_stack::{Cidr, Config, MacAddr, Stack};
 
+use crate::capture::live::{Live, Socket};
+use crate::capture::{CaptureArgs, Prepared, Recording};
 use crate::failure::Failure;
 
 /// A TAP to attach a stack to.
@@ -24,8 +23,8 @@ pub struct TapRequest<'a> {
     pub gateways: &'a [IpAddr],
     /// Its Ethernet address, or else one made from the name.
     pub mac: Option<MacAddr>,
-    /// Where to write what crosses the device.
-    pub pcap: Option<&'a Path>,
+    /// What to capture.
+    pub capture: &'a CaptureArgs,
 }
 
 /// Everything that takes a right to open, opened, and nothing running yet:
@@ -33,47 +32,51 @@ pub struct TapRequest<'a> {
 pub struct Opened {
     queues: Vec<Box<dyn Queue>>,
     config: Config,
-    capture: Option<(File, PathBuf)>,
+    capture: Option<Prepared>,
+    socket: Option<Socket>,
 }
 
 impl Opened {
-    /// Queues for a stack of `config`, captured when `pcap` says where to.
+    /// Queues for a stack of `config`, captured when `capture` says where to.
     pub fn new(
         queues: Vec<Box<dyn Queue>>,
         config: Config,
-        pcap: Option<&Path>,
+        capture: &CaptureArgs,
     ) -> Result<Opened, Failure> {
-        let capture = pcap.map(|path| {
-            let file = File::create(path).map_err(|e| {
-                let path = path.display();
-                Failure::refused(format!("cannot write the capture {path}: {e}"))
-            })?;
-            Ok((file, path.to_owned()))
-        });
         Ok(Opened {
             queues,
             config,
-            capture: capture.transpose()?,
+            capture: capture.prepare()?,
+            socket: None,
         })
+    }
+
+    /// Lets `wirepath capture` ask for captures of it while it runs, where there
+    /// is a folder for that.
+    pub fn can_be_asked(mut self) -> Opened {
+        self.socket = Socket::open();
+        self
     }
 
     /// Starts the capture's writer, and makes the stack.
     pub fn assemble(self) -> Result<Attachment, Failure> {
         let device = self.queues[0].info().clone();
         let mut queues = self.queues;
-        let mut capture = None;
-        if let Some((file, path)) = self.capture {
-            let file = CaptureFile::start(file, CaptureOptions::default())
-                .map_err(|e| Failure::setup(&e))?;
-            let wrap = |queue| Box::new(file.wrap(queue)) as Box<dyn Queue>;
-            queues = queues.into_iter().map(wrap).collect();
-            capture = Some((file, path));
+        let capture = self.capture.map(Prepared::start).transpose()?;
+        if let Some(capture) = &capture {
+            queues = queues.into_iter().map(|q| capture.wrap(q)).collect();
+        }
+        let serve = |socket: Socket| socket.serve().map_err(|e| Failure::setup(&e));
+        let live = self.socket.map(serve).transpose()?;
+        if let Some(live) = &live {
+            queues = queues.into_iter().map(|q| live.wrap(q)).collect();
         }
         let stack = Stack::new(self.config, queues).map_err(|e| Failure::setup(&e))?;
         Ok(Attachment {
             stack,
             device,
             capture,
+            _live: live,
         })
     }
 }
@@ -84,25 +87,15 @@ pub struct Attachment {
     pub stack: Stack,
     /// The device's first queue, as it describes itself.
     pub device: QueueInfo,
-    capture: Option<(CaptureFile, PathBuf)>,
+    capture: Option<Recording>,
+    _live: Option<Live>,
 }
 
 impl Attachment {
-    /// Ends the capture, when there is one, and says what is in it.
-    pub fn finish(self) -> Result<(), Failure> {
-        let Some((file, path)) = self.capture else {
-            return Ok(());
-        };
-        let path = path.display();
-        let summary = file
-            .finish()
-            .map_err(|e| Failure::running(format!("the capture {path} is incomplete: {e}")))?;
-        say!(
-            "capture: {path}, {} frames, {} left out",
-            summary.written,
-            summary.left_out
-        );
-        Ok(())
+    /// Ends the capture, when there is one, says what is in it, and gives its
+    /// name, if it is one file.
+    pub fn finish(self) -> Result<Option<String>, Failure> {
+        self.capture.map_or(Ok(None), Recording::finish)
     }
 }
 
@@ -114,7 +107,7 @@ pub fn open_tap(request: &TapRequest<'_>) -> Result<Opened, Failure> {
     let mut config = Config::new(mac, request.addrs.to_vec());
     config.gateways = request.gateways.to_vec();
     let queues = taps.into_iter().map(|tap| Box::new(tap) as Box<dyn Queue>);
-    Opened::new(queues.collect(), config, request.pcap)
+    Opened::new(queues.collect(), config, request.capture)
 }
 
 /// A locally administered address that is the same at every start, so that

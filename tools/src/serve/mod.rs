@@ -98,7 +98,7 @@ fn run_on_tap(options: &Options, make: MakeServer<'_>, tap: &str) -> Result<(), 
         addrs: &options.addrs,
         gateways: &options.gateways,
         mac: options.mac,
-        pcap: options.pcap.as_deref(),
+        capture: &options.capture,
     })?;
     let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
     serve_on_device(options, make, opened, None, successor.as_ref(), greeting)
@@ -157,6 +157,7 @@ fn serve_on_device(
     successor: Option<&Successor>,
     greeting: String,
 ) -> Result<(), Failure> {
+    let opened = opened.can_be_asked();
     let control = Listening::open(options.control.as_ref())?;
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
     let attachment = opened.assemble()?;
@@ -166,7 +167,8 @@ fn serve_on_device(
     };
     let listen = options.listen;
     serve(options, make, Some(&below), listen, control, |_| greeting)?;
-    attachment.finish()
+    attachment.finish()?;
+    Ok(())
 }
 
 /// Serves over the stack below, or without one over the kernel's sockets.

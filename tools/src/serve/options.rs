@@ -13,6 +13,7 @@ use serde::Serialize;
 use wirepath_stack::{Cidr, MacAddr};
 
 use super::recorder::RecorderArgs;
+use crate::capture::CaptureArgs;
 use crate::control::ControlPath;
 
 /// Queues that one server takes at most: more than any card has today, and few
@@ -65,9 +66,6 @@ pub struct Options {
     /// one for each queue with --xdp, or the cores that the process may use.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub maxprocs: Option<u16>,
-    /// Write every frame that crosses the device to this file (pcapng).
-    #[arg(long, value_name = "FILE")]
-    pub pcap: Option<PathBuf>,
     /// Serve the files of this directory instead of the demo site.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -89,6 +87,9 @@ pub struct Options {
     /// or in /run/wirepath for root.
     #[arg(long, value_name = "PATH|off")]
     pub control: Option<ControlPath>,
+    /// What is captured.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
     /// The flight recorder.
     #[command(flatten)]
     pub recorder: RecorderArgs,

@@ -40,7 +40,7 @@ pub fn open(options: &Options, interface: &str, plan: &Plan) -> Result<(Opened, 
     config.gateways = options.gateways.clone();
     let queues = xdp.into_queues().into_iter();
     let queues = queues.map(|queue| Box::new(queue) as Box<dyn Queue>);
-    let opened = Opened::new(queues.collect(), config, options.pcap.as_deref())?;
+    let opened = Opened::new(queues.collect(), config, &options.capture)?;
     Ok((opened, card))
 }
 

@@ -16,6 +16,11 @@ use crate::see::recording::Names;
 /// (RFC 1122 §4.2.3.2 allows 500).
 const DELAYED_ACK_NS: u64 = 30_000_000;
 
+/// A wait in a run queue from which on somebody must have had the P for most of
+/// it, nanoseconds, or else its thread had no processor.
+const NO_CPU_NS: u64 = 1_000_000;
+const NO_CPU: &str = "nobody had the P: its thread waited for a processor, or was being woken";
+
 /// The hops of one request.
 struct Path {
     start: u64,
@@ -274,11 +279,17 @@ impl<'a> Teller<'a> {
 
     /// Whom a goroutine that ran at last was queued behind since `from`.
     fn behind(&self, run: &Event, from: u64) -> String {
+        let waited = run.at.0.saturating_sub(from);
         let ahead = self
             .index
             .ran_instead(run.actor.p, from, run.at.0, run.actor.g);
+        // What ran for a small part of the time is not why it was long.
+        let ahead = ahead.filter(|(_, ran)| waited < NO_CPU_NS || ran * 2 >= waited);
         let Some((g, ran)) = ahead else {
-            return String::new();
+            return match waited {
+                NO_CPU_NS.. => NO_CPU.to_owned(),
+                _ => String::new(),
+            };
         };
         let request = self.index.request_of(g, run.at.0);
         let who = match (request, self.names.goroutine(g)) {
