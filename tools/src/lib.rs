@@ -27,15 +27,18 @@ macro_rules! say {
 }
 
 mod capture;
+pub mod control;
 mod demo;
 mod device;
 mod doctor;
 pub mod failure;
+mod goroutines;
 mod mux;
 mod privileges;
 pub mod serve;
 mod signals;
 mod site;
+mod ss;
 mod trace;
 
 /// An HTTP server on a TCP stack of its own, and the tools to watch it.
@@ -64,6 +67,10 @@ enum Command {
     /// Say which of a list of patterns answers a request, and why; or why two
     /// conflict.
     Mux(mux::Options),
+    /// List the connections of a running server, as ss(8) those of the kernel.
+    Ss(ss::Options),
+    /// Say what the goroutines of a running server do.
+    Goroutines(goroutines::Options),
     /// Say what a recording of a server's flight recorder holds: why requests
     /// were slow, one request's way, or a file for Perfetto.
     Trace(trace::Options),
@@ -96,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => ("serve", serve::run(&options)),
         Command::Capture(options) => ("capture", capture::command::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
+        Command::Ss(options) => ("ss", ss::run(&options)),
+        Command::Goroutines(options) => ("goroutines", goroutines::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),
         Command::Trace(options) => ("trace", trace::run(&options)),
     };

@@ -16,6 +16,7 @@ use wirepath::runtime::{self, Builder, Runtime};
 use wirepath::{FileServer, ServeError, ServeMux, Server};
 use wirepath_stack::Stack;
 
+use crate::control::Listening;
 use crate::device::{self, Opened};
 use crate::failure::Failure;
 use crate::privileges::{self, Successor};
@@ -74,7 +75,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// As [`run`].
 pub fn run_server(options: &Options, make: MakeServer<'_>) -> Result<(), Failure> {
     match (options.kernel, &options.tap, &options.xdp.interface) {
-        (Some(listen), ..) => serve(options, make, None, listen, greeting::on_kernel),
+        (Some(listen), ..) => {
+            let control = Listening::open(options.control.as_ref())?;
+            serve(options, make, None, listen, control, greeting::on_kernel)
+        }
         (None, Some(tap), _) => run_on_tap(options, make, tap),
         (None, None, Some(interface)) => run_on_xdp(options, make, interface),
         (None, None, None) => Err(Failure::refused(
@@ -154,24 +158,28 @@ fn serve_on_device(
     greeting: String,
 ) -> Result<(), Failure> {
     let opened = opened.can_be_asked();
+    let control = Listening::open(options.control.as_ref())?;
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
     let attachment = opened.assemble()?;
     let below = Below {
         stack: attachment.stack.clone(),
         card,
     };
-    serve(options, make, Some(&below), options.listen, |_| greeting)?;
+    let listen = options.listen;
+    serve(options, make, Some(&below), listen, control, |_| greeting)?;
     attachment.finish()?;
     Ok(())
 }
 
 /// Serves over the stack below, or without one over the kernel's sockets.
-/// `greet` gets the address that it listens on.
+/// `greet` gets the address that it listens on, `control` is answered while it
+/// serves.
 fn serve(
     options: &Options,
     make: MakeServer<'_>,
     below: Option<&Below>,
     listen: SocketAddr,
+    control: Option<Listening>,
     greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
 ) -> Result<(), Failure> {
     options.recorder.enable()?;
@@ -183,6 +191,8 @@ fn serve(
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
     let _recorder = options.recorder.watch(&runtime.handle())?;
     let server = make(below.cloned())?;
+    let scene = report::scene(runtime.handle(), &server, below);
+    let _control = control.map(|socket| socket.answer(scene)).transpose()?;
     let served = {
         let server = server.clone();
         let device = options
@@ -251,7 +261,8 @@ fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failur
         let server = server.clone();
         move || {
             let server = server.get().expect("it is made before it serves");
-            report::scene(server, below.as_ref())
+            let runtime = runtime::Handle::current().expect("pages are asked for on goroutines");
+            report::scene(runtime, server, below.as_ref())
         }
     };
     let mut mux = match &options.root {

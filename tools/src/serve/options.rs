@@ -14,6 +14,7 @@ use wirepath_stack::{Cidr, MacAddr};
 
 use super::recorder::RecorderArgs;
 use crate::capture::CaptureArgs;
+use crate::control::ControlPath;
 
 /// Queues that one server takes at most: more than any card has today, and few
 /// enough that a slip of the finger does not ask for the machine's memory.
@@ -81,6 +82,11 @@ pub struct Options {
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// Where `wirepath top`, `ss` and `goroutines` ask the server: the path of a
+    /// Unix socket, or `off`. By default PID.sock in $XDG_RUNTIME_DIR/wirepath,
+    /// or in /run/wirepath for root.
+    #[arg(long, value_name = "PATH|off")]
+    pub control: Option<ControlPath>,
     /// What is captured.
     #[command(flatten)]
     pub capture: CaptureArgs,

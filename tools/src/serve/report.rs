@@ -2,8 +2,9 @@
 //! at its end.
 
 use serde_json::{Value, json};
+use wirepath::Server;
+use wirepath::runtime::{self, Handle};
 use wirepath::see::Scene;
-use wirepath::{Server, runtime};
 use wirepath_stack::Stack;
 
 use super::ledger::{self, Entry};
@@ -29,9 +30,8 @@ impl Below {
     }
 }
 
-/// What the page shows: the server's runtime, the server, and the ledger.
-pub fn scene(server: &Server, below: Option<&Below>) -> Scene {
-    let runtime = runtime::Handle::current().expect("pages are asked for on goroutines");
+/// What the page and the control socket show: the server's runtime, the server, and the ledger.
+pub fn scene(runtime: Handle, server: &Server, below: Option<&Below>) -> Scene {
     let scene = Scene::new(runtime).server(server.clone());
     match below.cloned() {
         None => scene,
