@@ -123,6 +123,10 @@ bench: deps-bench build ## Compare with Go, side by side (root)
 bench-files: deps-bench build ## Send files, beside Go's FileServer (root)
 	benches/files
 
+.PHONY: bench-recorder
+bench-recorder: deps-bench build ## Measure what the flight recorder costs (root)
+	benches/recorder
+
 .PHONY: bench-xdp
 bench-xdp: deps-bench-xdp build-xdp ## Compare on AF_XDP with Go, hyper, nginx (root)
 	benches/run --xdp
