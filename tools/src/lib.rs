@@ -39,6 +39,7 @@ pub mod serve;
 mod signals;
 mod site;
 mod ss;
+mod top;
 mod trace;
 
 /// An HTTP server on a TCP stack of its own, and the tools to watch it.
@@ -69,6 +70,9 @@ enum Command {
     Mux(mux::Options),
     /// List the connections of a running server, as ss(8) those of the kernel.
     Ss(ss::Options),
+    /// Watch a running server in the terminal: rings, P's, routes, connections,
+    /// goroutines, requests.
+    Top(top::Options),
     /// Say what the goroutines of a running server do.
     Goroutines(goroutines::Options),
     /// Say what a recording of a server's flight recorder holds: why requests
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => ("serve", serve::run(&options)),
         Command::Capture(options) => ("capture", capture::command::run(&options)),
         Command::Doctor(options) => ("doctor", doctor::run(&options)),
+        Command::Top(options) => ("top", top::run(&options)),
         Command::Ss(options) => ("ss", ss::run(&options)),
         Command::Goroutines(options) => ("goroutines", goroutines::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),

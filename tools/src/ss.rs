@@ -85,7 +85,7 @@ impl Options {
 }
 
 /// The state as ss(8) prints it.
-fn short(state: &str) -> &str {
+pub fn short(state: &str) -> &str {
     match state {
         "ESTABLISHED" => "ESTAB",
         "SYN-RECEIVED" => "SYN-RECV",

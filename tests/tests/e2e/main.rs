@@ -72,6 +72,7 @@ mod capture;
 mod captures;
 mod client;
 mod connections;
+mod control;
 mod curl;
 mod deadlines;
 mod demo;

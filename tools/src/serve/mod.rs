@@ -34,6 +34,7 @@ mod xdp;
 
 pub use options::Options;
 use plan::Wish;
+pub(crate) use recorder::parse_duration;
 pub use report::Below;
 use xdp::Card;
 
