@@ -1,12 +1,13 @@
 //! HTTPS over the kernel's loopback, with curl, openssl and rustls as clients.
 #![cfg(feature = "tls")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -160,6 +161,42 @@ fn curl_gets_pages_over_each_version() {
     assert!(echo.len() == 1 << 20 && echo.bytes().all(|b| b == b'y'));
     let plain = authority.fetch(&format!("{}/plain", server.url()), &[]);
     assert_eq!(plain, "true");
+}
+
+#[test]
+fn the_secrets_that_are_told_are_those_of_the_client() {
+    let authority = Authority::new();
+    let lines: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let told = lines.clone();
+    let tls = TlsConfig::builder(authority.certificates("a", &["127.0.0.1"]))
+        .key_log_to(move |line| {
+            told.lock().unwrap().insert(line.to_owned());
+        })
+        .build()
+        .unwrap();
+    let server = TestServer::start(routes());
+    let url = server.tls_url(&tls);
+    let log = authority.path("keys");
+    for version in ["1.2", "1.3"] {
+        let out = Command::new("curl")
+            .args(["--silent", "--max-time", "30", "--cacert"])
+            .arg(authority.path("ca.pem"))
+            .args(["--tls-max", version, &url])
+            .env("SSLKEYLOGFILE", &log)
+            .output()
+            .expect("curl is installed");
+        assert_eq!(out.stdout, b"hello\n");
+    }
+    let theirs = fs::read_to_string(&log).expect("this curl leaves its keys");
+    let ours = lines.lock().unwrap();
+    let is_known = |line: &&str| ours.contains(*line);
+    // One of TLS 1.2, and of TLS 1.3 those of handshake and data, both ways.
+    assert!(
+        theirs.lines().filter(is_known).count() >= 5,
+        "{theirs} {ours:?}"
+    );
+    let labels: BTreeSet<&str> = ours.iter().filter_map(|l| l.split(' ').next()).collect();
+    assert!(labels.contains("CLIENT_RANDOM") && labels.contains("SERVER_TRAFFIC_SECRET_0"));
 }
 
 #[test]

@@ -4,14 +4,12 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
 use pcap_file::pcapng::blocks::interface_statistics::{
     InterfaceStatisticsBlock, InterfaceStatisticsOption,
 };
-use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgBlock, PcapNgWriteError, PcapNgWriter};
@@ -19,6 +17,13 @@ use pcap_file::{DataLink, Endianness};
 
 use super::{Captured, Direction};
 use crate::clock::Nanos;
+
+/// An enhanced packet block, and codes of its options (§4.3, §3.5).
+const PACKET_BLOCK: u32 = 6;
+const OPTION_END: u32 = 0;
+const OPTION_COMMENT: u16 = 1;
+const OPTION_FLAGS: u16 = 2;
+const OPTION_DROP_COUNT: u16 = 4;
 
 /// `epb_flags`: the direction is in the two low bits.
 const FLAGS_INBOUND: u32 = 1;
@@ -44,6 +49,8 @@ pub(super) struct Counts {
 pub(super) struct Blocks<W: Write> {
     writer: PcapNgWriter<Counting<W>>,
     wall_offset_ns: u64,
+    /// The block of a frame, while it is put together.
+    block: Vec<u8>,
 }
 
 struct Counting<W> {
@@ -85,6 +92,7 @@ impl<W: Write> Blocks<W> {
         Ok(Blocks {
             writer,
             wall_offset_ns,
+            block: Vec::new(),
         })
     }
 
@@ -123,28 +131,37 @@ impl<W: Write> Blocks<W> {
         self.put(&block.into_block())
     }
 
-    /// A frame, before which `left_out` of its interface were.
+    /// A frame, before which `left_out` of its interface were: an enhanced packet
+    /// block (§4.3), put together here since that is what a capture does most.
     pub(super) fn frame(&mut self, frame: &Captured, left_out: u64) -> io::Result<()> {
+        let at = frame.at.0.saturating_add(self.wall_offset_ns);
+        let block = &mut self.block;
+        block.clear();
+        put_word(block, PACKET_BLOCK);
+        put_word(block, 0);
+        put_word(block, frame.interface);
+        put_word(block, (at >> 32) as u32);
+        put_word(block, at as u32);
+        put_word(block, saturated(frame.bytes.len()));
+        put_word(block, saturated(frame.original_len));
+        block.extend_from_slice(&frame.bytes);
+        pad(block);
         let flags = match frame.direction {
             Direction::In => FLAGS_INBOUND,
             Direction::Out => FLAGS_OUTBOUND,
         };
-        let mut options = vec![EnhancedPacketOption::Flags(flags)];
+        put_option(block, OPTION_FLAGS, &flags.to_ne_bytes());
         if left_out > 0 {
-            options.push(EnhancedPacketOption::DropCount(left_out));
+            put_option(block, OPTION_DROP_COUNT, &left_out.to_ne_bytes());
         }
         if !frame.comment.is_empty() {
-            let comment = Cow::Borrowed(cut(&frame.comment));
-            options.push(EnhancedPacketOption::Common(CommonOption::Comment(comment)));
+            put_option(block, OPTION_COMMENT, cut(&frame.comment).as_bytes());
         }
-        let block = EnhancedPacketBlock {
-            interface_id: frame.interface,
-            timestamp: self.wall(frame.at),
-            original_len: u32::try_from(frame.original_len).unwrap_or(u32::MAX),
-            data: Cow::Borrowed(&frame.bytes),
-            options,
-        };
-        self.put(&block.into_block())
+        put_word(block, OPTION_END);
+        let len = saturated(block.len() + 4);
+        put_word(block, len);
+        block[4..8].copy_from_slice(&len.to_ne_bytes());
+        self.writer.get_mut().write_all(block)
     }
 
     /// Lines of a TLS key log.
@@ -189,6 +206,28 @@ impl<W: Write> Blocks<W> {
         };
         self.put(&block.into_block())
     }
+}
+
+fn saturated(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// In the order of bytes of the machine, as the section header says.
+fn put_word(block: &mut Vec<u8>, word: u32) {
+    block.extend_from_slice(&word.to_ne_bytes());
+}
+
+/// Everything in a block begins at a multiple of four bytes (§3.1).
+fn pad(block: &mut Vec<u8>) {
+    block.resize(block.len().next_multiple_of(4), 0);
+}
+
+fn put_option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let len = u16::try_from(value.len()).expect("options of a frame are short");
+    block.extend_from_slice(&code.to_ne_bytes());
+    block.extend_from_slice(&len.to_ne_bytes());
+    block.extend_from_slice(value);
+    pad(block);
 }
 
 /// A comment that fits an option, cut between characters.

@@ -1,5 +1,6 @@
 //! TLS keys for the readers of a capture.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
@@ -15,7 +16,14 @@ const MOST_BYTES: usize = 1 << 20;
 /// Wireshark deciphers what follows without another file. Whoever has the
 /// capture can then read all that was said.
 #[derive(Clone, Default)]
-pub struct Secrets(Arc<Mutex<Kept>>);
+pub struct Secrets(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    kept: Mutex<Kept>,
+    /// There are lines that the present file does not have.
+    has_news: AtomicBool,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -27,17 +35,23 @@ struct Kept {
 impl Secrets {
     /// Adds a line, without its end.
     pub fn add(&self, line: &str) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.0.kept);
         kept.lines.extend_from_slice(line.as_bytes());
         kept.lines.push(b'\n');
         while kept.lines.len() > MOST_BYTES {
             kept.drop_first_line();
         }
+        self.0.has_news.store(true, Ordering::Release);
     }
 
     /// What the present file does not have yet; all of it when a file begins.
     pub(super) fn take(&self, is_new_file: bool) -> Vec<u8> {
-        let mut kept = lock(&self.0);
+        // Asked before each frame.
+        if !is_new_file && !self.0.has_news.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut kept = lock(&self.0.kept);
+        self.0.has_news.store(false, Ordering::Relaxed);
         if is_new_file {
             kept.written = 0;
         }

@@ -14,6 +14,9 @@ use crate::clock::{self, Nanos};
 /// scheduling delay: what someone who follows the file sees.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
+/// Frames between two looks at the clock.
+const CLOCK_FRAMES: u32 = 32;
+
 /// Bytes gathered before a write.
 const BUFFER: usize = 256 << 10;
 
@@ -182,12 +185,15 @@ impl<'a> Writer<'a> {
             true => self.shared.records.capacity(),
             false => usize::MAX,
         };
+        let mut taken = 0u32;
         while left > 0
             && let Some(record) = self.shared.records.pop()
         {
             left -= 1;
             self.take(record)?;
-            if self.flushed.elapsed() >= FLUSH_EVERY {
+            taken = taken.wrapping_add(1);
+            // The clock costs as much as a frame.
+            if taken.is_multiple_of(CLOCK_FRAMES) && self.flushed.elapsed() >= FLUSH_EVERY {
                 self.tick()?;
             }
         }

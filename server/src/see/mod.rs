@@ -13,6 +13,7 @@
 
 pub mod journey;
 pub mod page;
+mod recent;
 pub mod recorder;
 pub mod recording;
 mod scene;

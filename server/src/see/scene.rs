@@ -16,6 +16,7 @@ use wirepath_runtime::trace::{self, Event, Kind};
 use wirepath_runtime::{Handle, look};
 
 use super::journey::Journey;
+use super::recent::recent;
 use super::recording::Names;
 use super::state::{self, Flow, Goroutine, LedgerRow, Proc, Queue, Ring, Route, State, Thread};
 use crate::hooks::OpenConnection;
@@ -161,8 +162,9 @@ impl Scene {
         let snapshot = trace::snapshot();
         state.routes = routes(&snapshot.events);
         if most > 0 {
-            let names = Names::of(&snapshot.events, &self.runtime);
-            let mut all = Journey::all(&snapshot.events, &names);
+            let events = recent(&snapshot.events);
+            let names = Names::of(&events, &self.runtime);
+            let mut all = Journey::all(&events, &names);
             state.requests = all.split_off(all.len().saturating_sub(most));
         }
     }

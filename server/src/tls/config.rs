@@ -1,5 +1,6 @@
 //! What a TLS server is told.
 
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{KeyLogFile, RootCertStore, version};
+use rustls::{KeyLog, KeyLogFile, RootCertStore, version};
 
 use super::Certificates;
 
@@ -118,7 +119,7 @@ impl TlsConfig {
             certificates,
             client_auth: ClientAuth::None,
             only_tls13: false,
-            key_log: false,
+            key_log: KeyLogTo::Nobody,
         }
     }
 
@@ -156,7 +157,47 @@ pub struct TlsConfigBuilder {
     certificates: Arc<Certificates>,
     client_auth: ClientAuth,
     only_tls13: bool,
-    key_log: bool,
+    key_log: KeyLogTo,
+}
+
+/// Who is told the secrets of connections.
+enum KeyLogTo {
+    Nobody,
+    File,
+    Function(Arc<dyn KeyLog>),
+}
+
+impl fmt::Debug for KeyLogTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyLogTo::Nobody => "Nobody",
+            KeyLogTo::File => "File",
+            KeyLogTo::Function(_) => "Function",
+        })
+    }
+}
+
+/// Makes lines of secrets.
+struct Lines<F>(F);
+
+impl<F> fmt::Debug for Lines<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+impl<F: Fn(&str) + Send + Sync> KeyLog for Lines<F> {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let mut line = label.to_owned();
+        for bytes in [client_random, secret] {
+            line.push(' ');
+            for byte in bytes {
+                // Writing to a string does not fail.
+                let _ = write!(line, "{byte:02x}");
+            }
+        }
+        (self.0)(&line);
+    }
 }
 
 impl TlsConfigBuilder {
@@ -177,7 +218,16 @@ impl TlsConfigBuilder {
     /// deciphered (Wireshark's «(Pre)-Master-Secret log»). Whoever has that file
     /// can read all that was said.
     pub fn key_log(mut self) -> TlsConfigBuilder {
-        self.key_log = true;
+        self.key_log = KeyLogTo::File;
+        self
+    }
+
+    /// Hands the secrets of connections to `log`, as lines of a key log
+    /// (draft-ietf-tls-keylogfile) without their ends, before anything that they
+    /// protect is sent: to the driver's `Secrets` of a capture, so that it can be
+    /// deciphered by itself. Whoever has them can read all that was said.
+    pub fn key_log_to(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> TlsConfigBuilder {
+        self.key_log = KeyLogTo::Function(Arc::new(Lines(log)));
         self
     }
 
@@ -202,8 +252,10 @@ impl TlsConfigBuilder {
         };
         let mut config = builder.with_cert_resolver(self.certificates);
         config.ticketer = ring::Ticketer::new().map_err(TlsError::Config)?;
-        if self.key_log {
-            config.key_log = Arc::new(KeyLogFile::new());
+        match self.key_log {
+            KeyLogTo::Nobody => {}
+            KeyLogTo::File => config.key_log = Arc::new(KeyLogFile::new()),
+            KeyLogTo::Function(log) => config.key_log = log,
         }
         Ok(TlsConfig::from_rustls(config))
     }

@@ -90,6 +90,7 @@ mod routes;
 mod seeing;
 mod service;
 mod shutdown;
+mod trace;
 mod usage;
 mod vanishing;
 #[cfg(feature = "xdp")]

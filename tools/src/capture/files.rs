@@ -173,6 +173,7 @@ impl Files for Destination {
         Ok(Box::new(Told {
             file,
             shown: self.shown(),
+            has_failed: false,
         }))
     }
 }
@@ -195,13 +196,16 @@ fn warn(shown: &str, error: &io::Error) {
 struct Told {
     file: File,
     shown: String,
+    has_failed: bool,
 }
 
 impl Write for Told {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes);
         written.inspect_err(|e| {
-            if e.kind() != io::ErrorKind::Interrupted {
+            // A buffer tries once more before it goes.
+            if e.kind() != io::ErrorKind::Interrupted && !self.has_failed {
+                self.has_failed = true;
                 warn(&self.shown, e);
             }
         })

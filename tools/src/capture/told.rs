@@ -88,8 +88,6 @@ pub struct Flow {
     /// All statuses, and all routes, that its requests had.
     statuses: BTreeSet<u16>,
     routes: BTreeSet<Arc<str>>,
-    /// How long the goroutine that ran last on its behalf had waited to.
-    queued: Option<Duration>,
     /// Nothing more can be told of it.
     is_over: bool,
 }
@@ -105,7 +103,6 @@ impl Flow {
             arrivals: VecDeque::new(),
             statuses: BTreeSet::new(),
             routes: BTreeSet::new(),
-            queued: None,
             is_over: false,
         }
     }
@@ -141,8 +138,10 @@ pub struct Told {
     keys: HashMap<u64, FlowKey>,
     /// Connections, the oldest first; those that are forgotten may be among them.
     order: VecDeque<u64>,
-    /// Goroutines that were made runnable for a connection, and when.
-    ready: HashMap<u64, (u64, Nanos)>,
+    /// Goroutines that were made runnable, and when.
+    ready: HashMap<u64, Nanos>,
+    /// Goroutines that ran since: when, and how long they had been runnable.
+    queued: HashMap<u64, (Nanos, Duration)>,
     labels: Vec<Arc<str>>,
     /// Connections whose answers, or whose end, are new.
     news: Vec<u64>,
@@ -156,10 +155,6 @@ fn push<T>(to: &mut VecDeque<T>, most: usize, value: T) {
         to.pop_front();
     }
     to.push_back(value);
-}
-
-fn nanos(later: Nanos, earlier: Nanos) -> Duration {
-    later.since(earlier)
 }
 
 impl Told {
@@ -217,12 +212,12 @@ impl Told {
     fn one(&mut self, event: &Event) {
         match event.kind {
             Kind::FlowOpen => self.open(event),
-            Kind::GReady => {
-                self.ready.insert(event.target(), (event.flow, event.at));
+            Kind::GReady | Kind::GoCreate | Kind::GoUnblock => {
+                self.ready.insert(event.target(), event.at);
             }
             Kind::GRun => self.ran(event),
             Kind::GoEnd => {
-                self.ready.remove(&event.actor.g);
+                self.queued.remove(&event.actor.g);
             }
             _ if event.flow != 0 => self.on_flow(event),
             _ => {}
@@ -261,10 +256,9 @@ impl Told {
     }
 
     fn ran(&mut self, event: &Event) {
-        if let Some((flow, at)) = self.ready.remove(&event.actor.g)
-            && let Some(flow) = self.flows.get_mut(&flow)
-        {
-            flow.queued = Some(nanos(event.at, at));
+        let g = event.actor.g;
+        if let Some(at) = self.ready.remove(&g) {
+            self.queued.insert(g, (event.at, event.at.since(at)));
         }
     }
 
@@ -276,6 +270,11 @@ impl Told {
         if event.kind == Kind::HttpHead {
             self.meet(event.flow, Nanos::ZERO);
         }
+        let queued = match event.kind {
+            // Only the first request since it ran waited for that.
+            Kind::HttpHead => self.queued.remove(&event.actor.g),
+            _ => None,
+        };
         let Some(flow) = self.flows.get_mut(&event.flow) else {
             return;
         };
@@ -286,7 +285,7 @@ impl Told {
         match event.kind {
             Kind::ConnWrite => push(&mut flow.writes, MOST_PARTS, part()),
             Kind::TcpIngress if event.len > 0 => push(&mut flow.arrivals, MOST_PARTS, part()),
-            Kind::HttpHead => flow.head(event),
+            Kind::HttpHead => flow.head(event, queued.map(|(_, queued)| queued)),
             Kind::HttpText => flow.text(event),
             Kind::HttpHandler => flow.answered(event, route),
             Kind::HttpRefused => flow.refused(event, &route),
@@ -341,7 +340,8 @@ impl Told {
             self.order.retain(|id| flows.contains_key(id));
         }
         // Goroutines whose run was not told.
-        self.ready.retain(|_, (_, at)| now.since(*at) < MEMORY);
+        self.ready.retain(|_, at| now.since(*at) < MEMORY);
+        self.queued.retain(|_, (at, _)| now.since(*at) < MEMORY);
     }
 
     fn remove(&mut self, id: u64) {
@@ -362,12 +362,12 @@ fn nanos_of(duration: Duration) -> u64 {
 }
 
 impl Flow {
-    fn head(&mut self, event: &Event) {
+    fn head(&mut self, event: &Event, queued: Option<Duration>) {
         let request = Request {
             head: event.offset..event.end(),
             text: event.text(),
             goroutine: event.actor.g,
-            queued: self.queued.take(),
+            queued,
             answer: None,
         };
         push(&mut self.requests, MOST_REQUESTS, request);
@@ -410,7 +410,7 @@ impl Flow {
             head: head..u64::MAX,
             text: format!("refused ({reason})").into_bytes(),
             goroutine: event.actor.g,
-            queued: self.queued.take(),
+            queued: None,
             answer: Some(Answer {
                 bytes: out..u64::MAX,
                 status: event.status(),

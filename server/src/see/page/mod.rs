@@ -6,9 +6,10 @@
 //! | `/debug/wirepath/` | the page, one document with all that it needs |
 //! | `/debug/wirepath/state` | a [`State`] as JSON |
 //! | `/debug/wirepath/events` | a [`State`] every so often, as Server-Sent Events |
+//! | `/debug/wirepath/journey?hello=TOKEN` | the way of the request for `hello?TOKEN`, or null |
 //! | `/debug/wirepath/hello` | a short answer: what the page asks for when it sends a request to be followed |
 //!
-//! The latter three take in their query how many `flows`, `goroutines` and
+//! `state` and `events` take in their query how many `flows`, `goroutines` and
 //! `requests` a state lists, and `events` the `interval` between two in
 //! milliseconds. A number out of bounds becomes the nearest that is allowed, and
 //! what is no number is as if it were not there: nobody is refused for a slip in
@@ -45,9 +46,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use wirepath_runtime::{Handle, trace};
 
+use super::journey::Journey;
+use super::recording::Names;
 use super::state::State;
-use super::{Scene, Wanted};
+use super::{Scene, Wanted, recent};
 use crate::debug::Pages;
 use crate::file::serve_bytes;
 use crate::mux::ServeMux;
@@ -63,6 +67,10 @@ pub const MAX_STREAMS: usize = 16;
 pub const MAX_STATE_BYTES: usize = 512 * 1024;
 /// How long a client may take to make room for a state before its stream ends.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of the word that tells one request for `hello` from another. With the
+/// path before it, it fits one event of the trace.
+const MAX_TOKEN_BYTES: usize = 12;
 
 /// Flows, goroutines and requests that a state lists at most, and unless told.
 const MOST: Wanted = Wanted {
@@ -129,6 +137,7 @@ impl Page {
         let streams = Streams::default();
         let events = move |w: &mut ResponseWriter, r: &mut Request| streams.serve(&source, w, r);
         mux.handle("GET /debug/wirepath/events", self.guard.guard(events));
+        mux.handle("GET /debug/wirepath/journey", self.guard.guard(journey));
         mux.handle("GET /debug/wirepath/hello", self.guard.guard(hello));
     }
 }
@@ -174,6 +183,29 @@ fn hello(w: &mut ResponseWriter, _: &mut Request) {
     w.header("Cache-Control", "no-store");
     w.header("Content-Type", "text/plain; charset=utf-8");
     let _ = w.write_all(b"Hello from the other end of the path.\n");
+}
+
+/// The way of one request for `hello`, as soon as it was answered: on a busy
+/// server it is not among the last for long.
+fn journey(w: &mut ResponseWriter, r: &mut Request) {
+    guard_fields(w);
+    w.header("Cache-Control", "no-store");
+    w.header("Content-Type", JSON);
+    let values = r.query_values();
+    let token = values.get("hello").unwrap_or_default();
+    let json = serde_json::to_string(&journey_of(&token));
+    let _ = w.write_all(json.unwrap_or_default().as_bytes());
+}
+
+fn journey_of(token: &str) -> Option<Journey> {
+    let is_token = !token.is_empty() && token.len() <= MAX_TOKEN_BYTES;
+    let runtime = Handle::current().filter(|_| is_token)?;
+    let needle = format!("hello?{token}");
+    let events = recent::of_request(&trace::snapshot().events, &needle);
+    let names = Names::of(&events, &runtime);
+    let all = Journey::all(&events, &names).into_iter();
+    all.rev()
+        .find(|journey| journey.request.contains(&needle) && journey.stages[13].is_some())
 }
 
 /// What is said where no state fits.

@@ -11,11 +11,12 @@ use super::*;
 use crate::httptest::{Client, RequestBuilder, Response, TestServer, request};
 use crate::see::state::{Flow, Goroutine, VERSION};
 
-const PATHS: [&str; 4] = [
+const PATHS: [&str; 5] = [
     "/debug/wirepath/",
     "/debug/wirepath/state",
     "/debug/wirepath/events",
     "/debug/wirepath/hello",
+    "/debug/wirepath/journey",
 ];
 
 /// A state with as many flows and goroutines as are wanted.
@@ -162,6 +163,16 @@ fn a_state_lists_as_much_as_is_asked_for_within_bounds() {
         assert_eq!(state.version, VERSION);
         let got = (state.flows.len(), state.goroutines.len());
         assert_eq!(got, (flows, goroutines), "{query}");
+    }
+}
+
+#[test]
+fn no_journey_is_null() {
+    let server = serve(made_up);
+    for token in ["", "unheardof", "longer-than-a-token"] {
+        let answer = server.get(&format!("/debug/wirepath/journey?hello={token}"));
+        let answer = answer.unwrap();
+        assert_eq!((answer.status(), &*answer.text()), (200, "null"), "{token}");
     }
 }
 

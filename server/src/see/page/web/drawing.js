@@ -272,7 +272,7 @@ class Drawing {
     const { rows, chars, oneLine } = this.plan.routes;
     const said = state.routes.slice(0, rows).flatMap((route) => {
       const pattern = route.pattern || "(no pattern)";
-      const facts = `${short(route.count)}, p99 ${micros(route.p99_us)}`;
+      const facts = `${short(route.count)}${route.p99_us ? `, p99 ${micros(route.p99_us)}` : ""}`;
       return oneLine ? [cut(`${short(route.count)}  ${pattern}`, chars)] : [cut(pattern, chars), facts];
     });
     this.routeLines.forEach((line, i) => {

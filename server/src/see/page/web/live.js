@@ -51,6 +51,8 @@ class Live {
   }
 
   take(state) {
+    // Those still in hand have no whole to show yet.
+    state.requests = state.requests.filter((journey) => journey.hops.length > 0 && journey.stages[13] !== null);
     const before = this.last?.pid === state.pid ? this.last : null;
     if (before && state.at_ns <= before.at_ns) return;
     this.last = state;
@@ -61,9 +63,9 @@ class Live {
     this.show(state, before);
   }
 
-  /** One document now, beside the stream: to find a request soon after it was sent. */
-  async once(query) {
-    const answer = await fetch(`state?${query}`, { cache: "no-store" });
+  /** Something else that the server tells, beside the stream. */
+  async ask(path) {
+    const answer = await fetch(path, { cache: "no-store" });
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     return answer.json();
   }

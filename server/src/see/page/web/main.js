@@ -48,7 +48,7 @@ async function send() {
     const answer = await fetch(`hello?${token}`, { cache: "no-store" });
     await answer.text();
     const waited = performance.now() - from;
-    const journey = await find(`GET ${target}`);
+    const journey = await find(token);
     sent(target, answer.status, waited, journey);
   } catch (error) {
     tell(`The request was not answered: ${error.message}.`);
@@ -57,10 +57,9 @@ async function send() {
   }
 }
 
-async function find(request) {
+async function find(token) {
   for (let look = 0; look < LOOKS; look += 1) {
-    const state = await live.once("flows=0&goroutines=0&requests=100");
-    const found = state.requests.findLast((journey) => request.startsWith(journey.request) && journey.request.length > 24);
+    const found = await live.ask(`journey?hello=${token}`);
     if (found) return found;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }

@@ -100,10 +100,10 @@ const ROUTES = [
   { name: "pattern", of: (r) => r.pattern || "(none matched)" },
   { name: "requests", kind: "n", of: (r) => short(r.count) },
   { name: "with 5xx", kind: "n", of: (r) => r.errors },
-  { name: "median", kind: "n", of: (r) => micros(r.p50_us) },
-  { name: "90 %", kind: "n", minor: true, of: (r) => micros(r.p90_us) },
-  { name: "99 %", kind: "n", of: (r) => micros(r.p99_us) },
-  { name: "longest", kind: "n", of: (r) => micros(r.max_us) },
+  { name: "median", kind: "n", of: (r) => micros(r.p50_us || null) },
+  { name: "90 %", kind: "n", minor: true, of: (r) => micros(r.p90_us || null) },
+  { name: "99 %", kind: "n", of: (r) => micros(r.p99_us || null) },
+  { name: "longest", kind: "n", of: (r) => micros(r.max_us || null) },
 ];
 
 function showTables(state) {
