@@ -176,12 +176,15 @@ impl App {
         self.drilled = None;
     }
 
+    /// The selected row, or the last, when keys came faster than frames.
     fn selected_identity(&self) -> Option<u64> {
-        match self.tab {
-            Tab::Flows => self.flows().get(self.selected).map(|flow| flow.flow),
-            Tab::Goroutines => self.goroutines().get(self.selected).map(|g| g.g),
-            _ => None,
-        }
+        let identities: Vec<u64> = match self.tab {
+            Tab::Flows => self.flows().iter().map(|flow| flow.flow).collect(),
+            Tab::Goroutines => self.goroutines().iter().map(|g| g.g).collect(),
+            _ => return None,
+        };
+        let selected = identities.get(self.selected);
+        selected.or(identities.last()).copied()
     }
 
     /// What the list is sorted by.
