@@ -1,5 +1,7 @@
 //! The flight recorder, and what `wirepath trace` makes of what it wrote.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +103,7 @@ fn a_recording_is_asked_for_and_opens_in_perfetto(lab: &Lab) {
     let json: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
     let events = json["traceEvents"].as_array().unwrap();
     check_perfetto(events);
+    check_slices_nest(events);
     let of = |phase: &'static str| events.iter().filter(move |e| e["ph"] == phase);
     let requests = of("X").filter(|e| e["args"]["route"] == "/users/{id}");
     assert_eq!(requests.count(), 20);
@@ -139,6 +142,27 @@ fn check_perfetto(events: &[Value]) {
             ),
             "i" => assert_eq!(e["s"], "t"),
             other => panic!("{other} is not used: {e}"),
+        }
+    }
+}
+
+/// Slices of a track nest: viewers drop those that begin in one and end after it.
+#[track_caller]
+fn check_slices_nest(events: &[Value]) {
+    let mut tracks: BTreeMap<String, Vec<(u64, Reverse<u64>)>> = BTreeMap::new();
+    for e in events.iter().filter(|e| e["ph"] == "X") {
+        let ns = |field: &str| (e[field].as_f64().unwrap() * 1e3).round() as u64;
+        let slices = tracks.entry(e["tid"].to_string()).or_default();
+        slices.push((ns("ts"), Reverse(ns("ts") + ns("dur"))));
+    }
+    for slices in tracks.values_mut() {
+        slices.sort_unstable();
+        let mut open: Vec<u64> = Vec::new();
+        for &(from, Reverse(to)) in slices.iter() {
+            // Times are rounded to microseconds' fractions: one nanosecond is none.
+            open.retain(|end| *end > from + 1);
+            assert!(open.iter().all(|end| to <= *end + 1), "{from} to {to}");
+            open.push(to);
         }
     }
 }

@@ -6,6 +6,10 @@
 //! for each hop inside; its handler is one on its goroutine's. Arrows join the
 //! frame on the queue's track with the flow, with the handler that it woke, and
 //! the handler with the frame that left.
+//!
+//! The format asks that slices of a track nest, and viewers drop those that do
+//! not. Frames of one batch overlap, and so do pipelined requests: what overlaps
+//! goes to another track of the same name with a number, a lane.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -17,7 +21,7 @@ use wirepath::see::journey::Journey;
 use wirepath::see::recording::Names;
 
 /// The groups of tracks, in the order in which they are shown.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Group {
     Queues = 1,
     Flows = 2,
@@ -36,18 +40,23 @@ impl Group {
     ];
 }
 
-/// The frames of a request that its arrow joins: on which queue, and when.
-struct Frames {
-    came: Option<u64>,
-    left: Option<u64>,
-}
+/// A track: of which group, of what in it, and which lane.
+type Track = (Group, u64, usize);
+
+/// Where the slice of a frame is, and when it begins.
+type Drawn = (Track, u64);
 
 struct Output<'w, W> {
     sink: &'w mut W,
     is_first: bool,
     /// Numbers and names of the tracks that have something on them. Perfetto
     /// wants a number to be one track's in all groups.
-    tracks: BTreeMap<(Group, u64), (usize, String)>,
+    tracks: BTreeMap<Track, (usize, String)>,
+    /// When the last slice of each lane ended.
+    lanes: HashMap<(Group, u64), Vec<u64>>,
+    /// The frames by their queue and when they came, and when they left.
+    came: HashMap<(u64, u64), Drawn>,
+    left: HashMap<(u64, u64), Drawn>,
     arrows: u64,
 }
 
@@ -59,6 +68,9 @@ pub fn write(recording: &Recording, told: &[Journey], sink: &mut impl Write) -> 
         sink,
         is_first: true,
         tracks: BTreeMap::new(),
+        lanes: HashMap::new(),
+        came: HashMap::new(),
+        left: HashMap::new(),
         arrows: 0,
     };
     out.frames(&recording.events, &names)?;
@@ -90,48 +102,52 @@ impl<W: Write> Output<'_, W> {
         Ok(serde_json::to_writer(&mut *self.sink, event)?)
     }
 
-    fn track(&mut self, group: Group, id: u64, name: impl FnOnce() -> String) {
+    fn track(&mut self, track: Track, name: impl FnOnce() -> String) {
         let number = self.tracks.len() + 1;
-        let entry = self.tracks.entry((group, id));
-        entry.or_insert_with(|| (number, name()));
+        let entry = self.tracks.entry(track);
+        entry.or_insert_with(|| match track.2 {
+            0 => (number, name()),
+            lane => (number, format!("{} ({})", name(), lane + 1)),
+        });
+    }
+
+    /// A lane in which a slice overlaps no other. Slices come by their ends.
+    fn lane(&mut self, group: Group, id: u64, from: u64, to: u64) -> Track {
+        let ends = self.lanes.entry((group, id)).or_default();
+        let free = ends.iter().position(|end| *end <= from);
+        let lane = free.unwrap_or(ends.len());
+        ends.resize(ends.len().max(lane + 1), 0);
+        ends[lane] = to;
+        (group, id, lane)
     }
 
     /// The number of a track that has been named.
-    fn tid(&self, group: Group, id: u64) -> usize {
-        self.tracks
-            .get(&(group, id))
-            .map_or(0, |(number, _)| *number)
+    fn tid(&self, track: Track) -> usize {
+        self.tracks.get(&track).map_or(0, |(number, _)| *number)
     }
 
-    fn slice(
-        &mut self,
-        at: (Group, u64),
-        name: &str,
-        from: u64,
-        to: u64,
-        args: &Value,
-    ) -> io::Result<()> {
+    fn slice(&mut self, at: Track, name: &str, from: u64, to: u64, args: &Value) -> io::Result<()> {
         self.put(&json!({
             "ph": "X", "name": name, "cat": "wirepath", "pid": at.0 as u8,
-            "tid": self.tid(at.0, at.1), "ts": micros(from), "dur": micros(to.saturating_sub(from)), "args": args,
+            "tid": self.tid(at), "ts": micros(from), "dur": micros(to.saturating_sub(from)), "args": args,
         }))
     }
 
-    fn instant(&mut self, at: (Group, u64), name: &str, when: u64) -> io::Result<()> {
+    fn instant(&mut self, at: Track, name: &str, when: u64) -> io::Result<()> {
         self.put(&json!({
             "ph": "i", "s": "t", "name": name, "cat": "wirepath", "pid": at.0 as u8,
-            "tid": self.tid(at.0, at.1), "ts": micros(when),
+            "tid": self.tid(at), "ts": micros(when),
         }))
     }
 
     /// An arrow from a slice to another, by moments that lie in them.
-    fn arrow(&mut self, from: (Group, u64, u64), to: (Group, u64, u64)) -> io::Result<()> {
+    fn arrow(&mut self, from: Drawn, to: Drawn) -> io::Result<()> {
         self.arrows += 1;
         let id = self.arrows;
-        for (phase, (group, id_there, at)) in [("s", from), ("f", to)] {
+        for (phase, (track, at)) in [("s", from), ("f", to)] {
             self.put(&json!({
                 "ph": phase, "bp": "e", "id": id, "name": "path", "cat": "wirepath",
-                "pid": group as u8, "tid": self.tid(group, id_there), "ts": micros(at),
+                "pid": track.0 as u8, "tid": self.tid(track), "ts": micros(at),
             }))?;
         }
         Ok(())
@@ -149,17 +165,17 @@ impl<W: Write> Output<'_, W> {
                 Kind::TcpIngress => self.frame(e, polled.remove(&key), "in", names)?,
                 Kind::DriverKick => self.frame(e, cut.remove(&key), "out", names)?,
                 Kind::TcpRetransmit | Kind::TcpGap | Kind::TcpRepeat | Kind::TcpReset => {
-                    self.flow_track(e.flow, names);
-                    self.instant((Group::Flows, e.flow), e.kind.name(), e.at.0)?;
+                    self.flow_track((Group::Flows, e.flow, 0), names);
+                    self.instant((Group::Flows, e.flow, 0), e.kind.name(), e.at.0)?;
                 }
                 Kind::TcpWindow => {
-                    self.flow_track(e.flow, names);
+                    self.flow_track((Group::Flows, e.flow, 0), names);
                     let what = if e.len == 0 {
                         "peer's window shut"
                     } else {
                         "peer's window open"
                     };
-                    self.instant((Group::Flows, e.flow), what, e.at.0)?;
+                    self.instant((Group::Flows, e.flow, 0), what, e.at.0)?;
                 }
                 _ => {}
             }
@@ -170,24 +186,28 @@ impl<W: Write> Output<'_, W> {
     fn frame(&mut self, e: &Event, from: Option<u64>, way: &str, names: &Names) -> io::Result<()> {
         let queue = queue_of(e.flow);
         let known = names.queues.get(queue as usize);
-        self.track(Group::Queues, queue, || {
+        let from = from.unwrap_or(e.at.0);
+        let track = self.lane(Group::Queues, queue, from, e.at.0);
+        self.track(track, || {
             known.map_or_else(|| format!("queue {queue}"), |q| q.name.clone())
         });
         let name = format!("{way} fd {}", fd_number(e.flow));
         let args = json!({ "offset": e.offset, "bytes": e.len, "frame": e.frame_len });
-        let from = from.unwrap_or(e.at.0);
-        self.slice((Group::Queues, queue), &name, from, e.at.0, &args)
+        self.came.insert((queue, from), (track, from));
+        self.left.insert((queue, e.at.0), (track, from));
+        self.slice(track, &name, from, e.at.0, &args)
     }
 
-    fn flow_track(&mut self, flow: u64, names: &Names) {
-        self.track(Group::Flows, flow, || {
+    fn flow_track(&mut self, track: Track, names: &Names) {
+        let flow = track.1;
+        self.track(track, || {
             let peer = names.flow(flow).map_or("", |(_, peer)| peer);
             format!("fd {} {peer}", fd_number(flow))
         });
     }
 
     fn goroutine_track(&mut self, g: u64, names: &Names) {
-        self.track(Group::Goroutines, g, || goroutine_name(g, names));
+        self.track((Group::Goroutines, g, 0), || goroutine_name(g, names));
     }
 
     /// What each goroutine did, and who ran on each P and M.
@@ -229,15 +249,16 @@ impl<W: Write> Output<'_, W> {
         names: &Names,
     ) -> io::Result<()> {
         self.goroutine_track(g, names);
-        self.slice((Group::Goroutines, g), what, from, to, &json!({}))?;
+        self.slice((Group::Goroutines, g, 0), what, from, to, &json!({}))?;
         if what != "running" {
             return Ok(());
         }
         let name = goroutine_name(g, names);
         for (group, number, letter) in [(Group::Ps, p, 'P'), (Group::Ms, m, 'M')] {
             if let Some(number) = number.checked_sub(1) {
-                self.track(group, number.into(), || format!("{letter}{number}"));
-                self.slice((group, number.into()), &name, from, to, &json!({ "g": g }))?;
+                let track = (group, number.into(), 0);
+                self.track(track, || format!("{letter}{number}"));
+                self.slice(track, &name, from, to, &json!({ "g": g }))?;
             }
         }
         Ok(())
@@ -245,8 +266,8 @@ impl<W: Write> Output<'_, W> {
 
     /// A request, its hops, its handler, and its arrows.
     fn request(&mut self, journey: &Journey, names: &Names) -> io::Result<()> {
-        self.flow_track(journey.flow, names);
-        let track = (Group::Flows, journey.flow);
+        let track = self.lane(Group::Flows, journey.flow, journey.start, journey.end);
+        self.flow_track(track, names);
         let args = json!({
             "status": journey.status, "route": journey.route, "goroutine": journey.goroutine,
             "bytes_in": journey.bytes_in, "bytes_out": journey.bytes_out,
@@ -256,33 +277,30 @@ impl<W: Write> Output<'_, W> {
             let args = json!({ "note": hop.note });
             self.slice(track, hop.kind.words(), hop.from_ns, hop.to_ns, &args)?;
         }
-        self.arrows_of(journey)
+        self.arrows_of(journey, track)
     }
 
-    fn arrows_of(&mut self, journey: &Journey) -> io::Result<()> {
+    /// Joins what has been drawn of a request: an arrow binds to the slice that
+    /// its moment lies in.
+    fn arrows_of(&mut self, journey: &Journey, track: Track) -> io::Result<()> {
         let at = |kind: Kind| journey.stages[kind as usize - 1];
-        let frames = Frames {
-            came: at(Kind::DriverPoll),
-            left: at(Kind::DriverKick),
-        };
         let queue = queue_of(journey.flow);
-        let flow = (Group::Flows, journey.flow, journey.start);
-        if let Some(came) = frames.came {
-            self.arrow((Group::Queues, queue, came), flow)?;
+        let came = at(Kind::DriverPoll).and_then(|at| self.came.get(&(queue, at)).copied());
+        let left = at(Kind::DriverKick).and_then(|at| self.left.get(&(queue, at)).copied());
+        let flow = (track, journey.start);
+        if let Some(came) = came {
+            self.arrow(came, flow)?;
         }
-        let Some(run) = at(Kind::GRun).or(at(Kind::ConnRead)) else {
+        let goroutine = (Group::Goroutines, journey.goroutine, 0);
+        let run = at(Kind::GRun).or(at(Kind::ConnRead));
+        let Some(run) = run.filter(|_| self.tracks.contains_key(&goroutine)) else {
             return Ok(());
         };
-        let goroutine = (Group::Goroutines, journey.goroutine);
-        self.arrow(flow, (goroutine.0, goroutine.1, run))?;
-        let written = at(Kind::ConnWrite);
-        if let (Some(written), Some(left)) = (written, frames.left) {
-            self.arrow(
-                (goroutine.0, goroutine.1, written),
-                (Group::Queues, queue, left),
-            )?;
+        self.arrow(flow, (goroutine, run))?;
+        match (at(Kind::ConnWrite), left) {
+            (Some(written), Some(left)) => self.arrow((goroutine, written), left),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn name_tracks(&mut self) -> io::Result<()> {
@@ -295,7 +313,7 @@ impl<W: Write> Output<'_, W> {
                 "ph": "M", "name": "process_sort_index", "pid": pid, "args": { "sort_index": pid },
             }))?;
         }
-        for ((group, _), (tid, name)) in std::mem::take(&mut self.tracks) {
+        for ((group, ..), (tid, name)) in std::mem::take(&mut self.tracks) {
             self.put(&json!({
                 "ph": "M", "name": "thread_name", "pid": group as u8, "tid": tid,
                 "args": { "name": name },
@@ -312,4 +330,89 @@ fn goroutine_name(g: u64, names: &Names) -> String {
     };
     let site = known.site.rsplit('/').next().unwrap_or(&known.site);
     format!("G{g} {}", known.name.as_deref().unwrap_or(site))
+}
+
+#[cfg(test)]
+mod tests {
+    use wirepath::runtime::Nanos;
+
+    use super::*;
+
+    const FLOW: u64 = 1 << 32 | 3;
+
+    fn frame_in(at: u64, offset: u64, kind: Kind) -> Event {
+        Event::new(Nanos(at), kind, FLOW).bytes(offset, 10)
+    }
+
+    fn request(start: u64, end: u64, offset: u64) -> Journey {
+        Journey {
+            flow: FLOW,
+            fd: 3,
+            nth: None,
+            offset,
+            request: "GET /".to_owned(),
+            route: "GET /{$}".to_owned(),
+            status: 200,
+            bytes_in: 10,
+            bytes_out: 10,
+            peer: String::new(),
+            goroutine: 7,
+            start,
+            end,
+            hops: Vec::new(),
+            stages: [None; 14],
+        }
+    }
+
+    /// The slices of each track, by number, in whole nanoseconds.
+    fn slices(json: &Value) -> BTreeMap<u64, Vec<(u64, u64)>> {
+        let mut all: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        let events = json["traceEvents"].as_array().unwrap();
+        for e in events.iter().filter(|e| e["ph"] == "X") {
+            let ns = |field: &str| (e[field].as_f64().unwrap() * 1e3).round() as u64;
+            let slices = all.entry(e["tid"].as_u64().unwrap()).or_default();
+            slices.push((ns("ts"), ns("ts") + ns("dur")));
+        }
+        all
+    }
+
+    #[test]
+    fn frames_of_a_batch_and_pipelined_requests_do_not_overlap_on_a_track() {
+        // Two frames are polled before the first is in its buffer.
+        let events = vec![
+            frame_in(1_000, 0, Kind::DriverPoll),
+            frame_in(1_100, 10, Kind::DriverPoll),
+            frame_in(1_500, 0, Kind::TcpIngress),
+            frame_in(1_600, 10, Kind::TcpIngress),
+            frame_in(2_000, 20, Kind::DriverPoll),
+            frame_in(2_100, 20, Kind::TcpIngress),
+        ];
+        let recording = Recording {
+            meta: wirepath::see::recording::Meta::default(),
+            events,
+            frames: None,
+        };
+        let mut second = request(1_100, 4_000, 10);
+        second.stages[Kind::DriverPoll as usize - 1] = Some(1_100);
+        let told = [request(1_000, 3_000, 0), second, request(5_000, 6_000, 20)];
+        let mut out = Vec::new();
+        write(&recording, &told, &mut out).unwrap();
+        let json: Value = serde_json::from_slice(&out).unwrap();
+        let tracks: Vec<_> = slices(&json).into_values().collect();
+        assert_eq!(
+            tracks,
+            [
+                vec![(1_000, 1_500), (2_000, 2_100)],
+                vec![(1_100, 1_600)],
+                vec![(1_000, 3_000), (5_000, 6_000)],
+                vec![(1_100, 4_000)],
+            ]
+        );
+        // The arrow leaves from the lane in which the second frame is.
+        let events = json["traceEvents"].as_array().unwrap();
+        let of = |phase: &str| events.iter().find(|e| e["ph"] == phase).unwrap()["tid"].clone();
+        assert_eq!((of("s"), of("f")), (2.into(), 4.into()));
+        let second_lane = |e: &&Value| e["args"]["name"] == "queue 0 (2)";
+        assert_eq!(events.iter().filter(second_lane).count(), 1);
+    }
 }

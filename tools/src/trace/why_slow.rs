@@ -1,5 +1,6 @@
 //! The slowest requests, and the share of each hop.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -74,6 +75,34 @@ fn shares(tail: &[(usize, &Journey)], rest: &[(usize, &Journey)]) -> Vec<Share> 
     shares
 }
 
+/// The hops of a request of one kind and with one thing to say of them: a long
+/// response waits for its peer many times.
+struct Part<'h> {
+    kind: HopKind,
+    note: &'h str,
+    spent: u64,
+    times: usize,
+}
+
+/// The longest first.
+fn parts(hops: &[Hop]) -> Vec<Part<'_>> {
+    let mut by_cause: BTreeMap<(HopKind, &str), (u64, usize)> = BTreeMap::new();
+    for hop in hops {
+        let (spent, times) = by_cause.entry((hop.kind, &hop.note)).or_default();
+        *spent += hop.len_ns();
+        *times += 1;
+    }
+    let part = |((kind, note), (spent, times))| Part {
+        kind,
+        note,
+        spent,
+        times,
+    };
+    let mut parts: Vec<_> = by_cause.into_iter().map(part).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.spent));
+    parts
+}
+
 impl fmt::Display for WhySlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.requests == 0 {
@@ -120,18 +149,20 @@ impl fmt::Display for Slow {
             journey.fd,
             journey.goroutine
         )?;
-        let mut hops: Vec<&Hop> = journey.hops.iter().collect();
-        hops.sort_by_key(|hop| std::cmp::Reverse(hop.len_ns()));
-        let matters = |(place, hop): &(usize, &Hop)| {
-            let share = percent(hop.len_ns(), total);
+        let matters = |(place, part): &(usize, Part)| {
+            let share = percent(part.spent, total);
             *place == 0 || (*place < MOST_HOPS && share >= LEAST_PERCENT)
         };
         let mut told = 0;
-        for (_, hop) in hops.into_iter().enumerate().filter(matters) {
-            told += hop.len_ns();
-            let (share, len) = (percent(hop.len_ns(), total), duration(hop.len_ns()));
-            write!(f, "  {share:>5.1} %  {len:>9}  {}", hop.kind.words())?;
-            match hop.note.as_str() {
+        let all = parts(&journey.hops).into_iter().enumerate();
+        for (_, part) in all.filter(matters) {
+            told += part.spent;
+            let (share, len) = (percent(part.spent, total), duration(part.spent));
+            write!(f, "  {share:>5.1} %  {len:>9}  {}", part.kind.words())?;
+            if part.times > 1 {
+                write!(f, ", {} times", part.times)?;
+            }
+            match part.note {
                 "" => writeln!(f)?,
                 note => writeln!(f, ": {note}")?,
             }
@@ -142,5 +173,39 @@ impl fmt::Display for Slow {
             writeln!(f, "  {share:>5.1} %  {len:>9}  all else")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops_of_one_cause_are_summed_and_the_longest_cause_is_first() {
+        let hop = |kind, from_ns, to_ns, note: &str| Hop {
+            kind,
+            from_ns,
+            to_ns,
+            note: note.to_owned(),
+        };
+        let hops = [
+            hop(HopKind::Handler, 0, 40, ""),
+            hop(HopKind::WindowWait, 40, 70, "for the peer's ACKs"),
+            hop(HopKind::Handler, 70, 75, ""),
+            hop(HopKind::WindowWait, 75, 95, "for the peer's ACKs"),
+            hop(HopKind::WindowWait, 95, 100, "the window was shut"),
+        ];
+        let told: Vec<_> = parts(&hops)
+            .iter()
+            .map(|part| (part.kind, part.spent, part.times))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (HopKind::WindowWait, 50, 2),
+                (HopKind::Handler, 45, 2),
+                (HopKind::WindowWait, 5, 1)
+            ]
+        );
     }
 }
