@@ -68,8 +68,8 @@ fn a_server_whose_threads_all_compute_still_answers() {
     let socket = socket.to_str().expect("the lab's folder is plain");
     let args = ["--control", socket, "--maxprocs", "1"];
     let _server = Serve::new(&lab).args(&args).start();
+    let url = format!("http://{}/spin?ms=2000", Server::V4);
     thread::scope(|scope| {
-        let url = format!("http://{}/spin?ms=2000", Server::V4);
         let spinning = scope.spawn(|| curl(&lab, &[&url]));
         wait_until("a goroutine to compute", || {
             let counts = json(&ask(socket, &["goroutines", "--by", "reason", "--json"]));
