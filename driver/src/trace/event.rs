@@ -94,7 +94,8 @@ kinds! {
     Drop = 23, "drop";
 
     /// A request's head was parsed: its bytes in the stream in, and the first 12
-    /// bytes of its method and target ([`Event::text`]).
+    /// bytes of its method and target ([`Event::text`]). With [`PROTECTED`] in the
+    /// offset it is that of what TLS protects, not of the wire.
     HttpHead = 24, "http.head";
     /// The next 32 bytes of method and target, right behind `http.head`; more of
     /// them for longer ones.
@@ -199,6 +200,9 @@ pub struct Event {
     /// gives the time of its beginning here.
     pub dur_ns: u64,
 }
+
+/// Marks offsets of requests and responses that are within TLS.
+pub const PROTECTED: u64 = 1 << 63;
 
 /// Words of an encoded event.
 pub const EVENT_WORDS: usize = 7;

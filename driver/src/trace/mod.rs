@@ -25,7 +25,7 @@ mod reader;
 mod ticks;
 
 pub use event::{Actor, EVENT_WORDS, Event, Kind, Label, fd_number};
-pub use event::{HEAD_TEXT_LEN, TEXT_LEN};
+pub use event::{HEAD_TEXT_LEN, PROTECTED, TEXT_LEN};
 pub use reader::Reader;
 pub use ticks::{is_virtual, set_virtual, stamp};
 

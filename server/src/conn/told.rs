@@ -28,7 +28,7 @@ pub(super) fn head(wire: &Wire, r: &Request) -> Begun {
     let (at, flow) = (trace::stamp(), wire.conn.flow());
     let head = r.headers.raw();
     let unused = r.body.input.buffered().len() + head.len();
-    let offset = wire.total_in().saturating_sub(unused as u64);
+    let offset = wire.total_in().saturating_sub(unused as u64) | protection(wire);
     let event = Event::new(at, Kind::HttpHead, flow).bytes(offset, head.len());
     trace::emit(event.with_head_text(head));
     let rest = head
@@ -41,6 +41,16 @@ pub(super) fn head(wire: &Wire, r: &Request) -> Begun {
         at,
         out: wire.total_out(),
     }
+}
+
+/// The mark of offsets that are not the wire's.
+fn protection(wire: &Wire) -> u64 {
+    #[cfg(feature = "tls")]
+    if wire.conn.tls().is_some() {
+        return trace::PROTECTED;
+    }
+    let _ = wire;
+    0
 }
 
 /// What of the target did not fit the head's event: up to the next space.
@@ -66,7 +76,9 @@ pub(super) fn answered(wire: &Wire, begun: Begun, r: &Request, w: &ResponseWrite
     let status = w.status().map_or(0, |status| status.as_u16());
     let len = usize::try_from(wire.total_out() - begun.out).unwrap_or(usize::MAX);
     let event = Event::new(trace::stamp(), Kind::HttpHandler, wire.conn.flow());
-    let mut event = event.bytes(begun.out, len).answered(status, r.route());
+    let mut event = event
+        .bytes(begun.out | protection(wire), len)
+        .answered(status, r.route());
     event.dur_ns = begun.at.0;
     trace::emit(event);
 }

@@ -65,7 +65,9 @@ fn tshark_finds_every_request_and_no_malformed_frame(lab: &Lab) {
     for wrong in [
         "_ws.malformed",
         "_ws.short",
-        "tcp.checksum.status == Bad",
+        // Linux writes a sum of zero as 0xffff, for TCP too (CSUM_MANGLED_0), which
+        // is as right and which tshark calls bad.
+        "tcp.checksum.status == Bad && tcp.checksum != 0xffff",
         "ip.checksum.status == Bad",
         "tcp.analysis.retransmission",
         "tcp.analysis.lost_segment",

@@ -62,7 +62,6 @@ fn a_slow_handler_is_recorded_and_named(lab: &Lab) {
     for stage in [
         "2 driver.poll",
         "4 tcp.ingress",
-        "7 g.run",
         "14 http.handler",
         "12 driver.kick",
     ] {

@@ -5,7 +5,7 @@
 //! overlap or leave a gap, whatever the events say; a moment that the trace does
 //! not have adds none, and its time goes to the hop after it.
 
-use wirepath_runtime::trace::{Event, Kind, fd_number};
+use wirepath_runtime::trace::{Event, Kind, PROTECTED, fd_number};
 
 use super::index::{FlowEvents, Index, between, text};
 use super::{Hop, HopKind, Journey};
@@ -98,6 +98,17 @@ fn holds(e: &Event, offset: u64) -> bool {
     e.offset <= offset && offset < e.end()
 }
 
+/// The first arrival of the byte at `offset`. Segments come in the order of their
+/// bytes but for a few that were lost or sent twice, so the search begins a
+/// little before the place where the byte is due.
+fn first_with(ingress: &[Event], offset: u64) -> Option<&Event> {
+    const SLACK: usize = 256;
+    let due = ingress.partition_point(|e| e.end() <= offset);
+    let near = &ingress[due.saturating_sub(SLACK)..];
+    let found = near.iter().find(|e| holds(e, offset));
+    found.or_else(|| ingress.iter().find(|e| holds(e, offset)))
+}
+
 impl<'a> Teller<'a> {
     pub fn new(
         index: &'a Index,
@@ -120,7 +131,9 @@ impl<'a> Teller<'a> {
         let heads = self.of_flow.of(Kind::HttpHead);
         // The trace has the connection from its beginning.
         let is_whole = !self.of_flow.of(Kind::FlowOpen).is_empty()
-            || heads.first().is_some_and(|head| head.offset == 0);
+            || heads
+                .first()
+                .is_some_and(|head| head.offset & !PROTECTED == 0);
         let mut before_ended = 0;
         let mut told = Vec::with_capacity(heads.len());
         for (i, head) in heads.iter().enumerate() {
@@ -154,7 +167,7 @@ impl<'a> Teller<'a> {
             flow: self.flow,
             fd: fd_number(self.flow),
             nth,
-            offset: head.offset,
+            offset: head.offset & !PROTECTED,
             request: self.request_text(head),
             route: handled.map_or(String::new(), |e| self.names.label(e.route()).to_owned()),
             status: handled.map_or(0, Event::status),
@@ -193,11 +206,9 @@ impl<'a> Teller<'a> {
     fn arrive(&self, request: &Request<'_>, stages: &mut [Option<u64>; 14]) -> Path {
         let head = request.head;
         let before = head.at.0;
-        let came = |offset: u64| {
-            let ingress = self.of_flow.of(Kind::TcpIngress);
-            let until = ingress.partition_point(|e| e.at.0 <= before);
-            ingress[..until].iter().find(|e| holds(e, offset))
-        };
+        let ingress = self.of_flow.of(Kind::TcpIngress);
+        let until = ingress.partition_point(|e| e.at.0 <= before);
+        let came = |offset: u64| first_with(&ingress[..until], offset);
         let Some(first) = came(head.offset) else {
             return Path::new(self.first_sign(request));
         };

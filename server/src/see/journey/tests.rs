@@ -279,6 +279,30 @@ fn what_was_lost_counts_until_it_was_sent_again() {
 }
 
 #[test]
+fn bytes_within_tls_are_not_looked_for_on_the_wire() {
+    let mut events = [begin(10_000, 0), end(14_000, 0, 200)].concat();
+    for e in &mut events {
+        if matches!(e.kind, Kind::HttpHead | Kind::HttpHandler) {
+            e.offset |= wirepath_runtime::trace::PROTECTED;
+        }
+    }
+    let told = tell(events);
+    let found = kinds(&told[0]);
+    assert_eq!(
+        found,
+        [
+            (HopKind::RunQueue, 2_000),
+            (HopKind::Parse, 2_000),
+            (HopKind::Handler, 4_000)
+        ]
+    );
+    assert_eq!(
+        (told[0].offset, told[0].nth, told[0].bytes_in),
+        (0, Some(1), 60)
+    );
+}
+
+#[test]
 fn a_request_in_hand_is_told_as_far_as_it_came() {
     let mut events = begin(10_000, 0);
     events.push(by(G, Event::new(Nanos(11_000), Kind::GoBlock, 0)).labelled(Label(3)));
