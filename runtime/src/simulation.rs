@@ -36,8 +36,8 @@
 //! real clock, no `HashMap` with random keys whose order matters. A peer of the
 //! network stack is a goroutine too, with the other end of a
 //! [`cable`](wirepath_driver::cable) in its hands. The stack's own secrets
-//! (initial sequence numbers, hash keys) are random still: they show in frames,
-//! not in times.
+//! (initial sequence numbers, hash keys) are random unless they are given
+//! (`wirepath_stack::Config::given`): they show in frames, not in times.
 //!
 //! # Differences from a runtime in real time
 //!

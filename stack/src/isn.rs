@@ -11,7 +11,10 @@
 //! makes for IPv4 identifiers, both private. smoltcp is pinned, and a test
 //! below and one on the wire guard it.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 use smoltcp::iface::{Config, Interface};
@@ -38,6 +41,29 @@ const fn inverse(m: u64) -> u64 {
     x
 }
 
+/// What a stack takes from a capture instead of the dice, so that the peers'
+/// captured acknowledgements fit what it sends, and that two runs send the same
+/// bytes. Whoever knows it can forge segments: for replays only, never for a
+/// stack that others reach.
+#[derive(Clone)]
+pub struct Given {
+    /// The key of all that a shard derives in a way that peers must not foresee.
+    pub key: [u8; 16],
+    /// The initial sequence number of a connection that a peer opens; `None`
+    /// leaves it to the keyed hash.
+    pub isn: Arc<IsnOf>,
+}
+
+/// From our address, the peer's, and the sequence number of its SYN, to the
+/// initial sequence number that we take.
+pub type IsnOf = dyn Fn(SocketAddr, SocketAddr, u32) -> Option<u32> + Send + Sync;
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").finish_non_exhaustive()
+    }
+}
+
 /// The key of all that a shard derives in a way that peers must not foresee.
 pub(crate) struct Secret(SipHasher24);
 
@@ -53,6 +79,13 @@ impl Secret {
             filled += rustix::rand::getrandom(&mut key[filled..], flags).unwrap_or(0);
         }
         Secret(SipHasher24::new_with_key(&key))
+    }
+
+    /// A key that was given, else from the system's random numbers.
+    pub(crate) fn given_or_random(given: Option<&Given>) -> Secret {
+        given.map_or_else(Secret::random, |given| {
+            Secret(SipHasher24::new_with_key(&given.key))
+        })
     }
 
     /// The keyed hash of a value.

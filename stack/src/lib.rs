@@ -41,6 +41,7 @@ mod tests;
 pub use addr::{Cidr, MacAddr, ParseAddrError};
 pub use errno::Errno;
 pub use fd::Fd;
+pub use isn::{Given, IsnOf};
 pub use rtt::RttEstimate;
 pub use stats::{Counters, Gauges, Ledger, ShardStats, Stats};
 pub use syscall::{

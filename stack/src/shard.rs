@@ -35,7 +35,7 @@ use crate::conn::{Conn, Marks, Phase};
 use crate::flow::{Entry, FlowTable, Slots};
 use crate::icmp::RateLimit;
 use crate::ip::{DropCause, Local};
-use crate::isn::{self, Secret};
+use crate::isn::{self, Given, Secret};
 use crate::neighbor::Neighbors;
 use crate::phy::{Line, Outbox, Phy};
 use crate::port::Ports;
@@ -76,6 +76,8 @@ pub(crate) struct Shard {
     pub(crate) gateways: Vec<IpAddr>,
     name_servers: Vec<SocketAddr>,
     pub(crate) secret: Secret,
+    /// Numbers of a capture, in a replay.
+    pub(crate) given: Option<Given>,
     /// What the timestamp clock is offset by.
     timestamp_origin: u32,
     touched: Vec<u32>,
@@ -133,7 +135,7 @@ fn no_line(sent: &mut Sent) -> Line<'_> {
 impl Shard {
     pub(crate) fn new(index: u8, config: &Config, queue: Box<dyn Queue>) -> Shard {
         let mut outbox = Outbox::new(config.mac, &*queue);
-        let secret = Secret::random();
+        let secret = Secret::given_or_random(config.given.as_ref());
         let mut counters = Counters::default();
         let mut sent = Sent::default();
         let mut phy = Phy {
@@ -166,6 +168,7 @@ impl Shard {
             name_servers: config.name_servers.clone(),
             timestamp_origin: secret.hash("timestamps") as u32,
             secret,
+            given: config.given.clone(),
             touched: Vec::new(),
             dirty: Vec::new(),
             resolving: Vec::new(),

@@ -24,6 +24,7 @@ pub use flows::FlowView;
 use wirepath_driver::{Nanos, Queue};
 
 use crate::buffer::MAX_BUFFER;
+use crate::isn::Given;
 use crate::shard::{Shard, Stray};
 use crate::stats::Stats;
 use crate::{Cidr, Errno, Fd, MacAddr};
@@ -49,6 +50,9 @@ pub struct Config {
     /// is refused with [`Errno::NotSupported`], because the host would get the
     /// answers, and so are UDP sockets.
     pub shared_addrs: bool,
+    /// For a replay: numbers and keys from a capture instead of the system's
+    /// random ones.
+    pub given: Option<Given>,
 }
 
 /// Bytes of a socket buffer unless set: the largest window that needs no scaling
@@ -68,6 +72,7 @@ impl Config {
             gateways: Vec::new(),
             name_servers: Vec::new(),
             shared_addrs: false,
+            given: None,
         }
     }
 }

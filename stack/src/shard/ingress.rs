@@ -391,6 +391,22 @@ impl Shard {
         found
     }
 
+    /// The initial sequence number of a connection that a peer opens: of the
+    /// capture in a replay; else the keyed hash, or, where that is not beyond it,
+    /// the least that an earlier connection of the same 4-tuple allows.
+    fn passive_isn(&self, now: Nanos, segment: &Segment, least: Option<u32>) -> u32 {
+        let key = segment.key();
+        let given = self
+            .given
+            .as_ref()
+            .and_then(|given| (given.isn)(key.local.into(), key.remote.into(), segment.seq));
+        if let Some(isn) = given {
+            return isn;
+        }
+        let isn = self.secret.isn(key, now);
+        least.filter(|l| segment::after(*l, isn)).unwrap_or(isn)
+    }
+
     /// Makes a half-open connection of a SYN.
     fn open_passive(
         &mut self,
@@ -431,10 +447,7 @@ impl Shard {
         if let Some(listener) = self.slots.listener(listener_slot) {
             listener.half_open += 1;
         }
-        let mut isn = self.secret.isn(key, now);
-        if let Some(least) = least_isn.filter(|least| segment::after(*least, isn)) {
-            isn = least;
-        }
+        let isn = self.passive_isn(now, segment, least_isn);
         if !self.feed_syn(now, frame, segment, slot, isn) {
             self.counters.syn_malformed += 1;
             return self.free(slot);

@@ -281,3 +281,31 @@ fn with_shared_addresses_only_connections_are_taken() {
     let is_tcp = |frame: &Vec<u8>| frame[12..14] == [8, 0] && frame[23] == 6;
     assert!(sent.iter().all(is_tcp), "no ARP, no neighbour discovery");
 }
+
+#[test]
+fn the_number_of_a_capture_is_taken_where_it_has_one() {
+    let opening = |given: crate::Given, port: u16| {
+        let mut net = Net::new();
+        let mut config = Config::new(SERVER_MAC, vec!["10.0.0.1/24".parse().unwrap()]);
+        config.given = Some(given);
+        net.server = Stack::new(config, vec![net.wire.end(0)]).unwrap();
+        net.advance(Duration::from_secs(5));
+        net.listen(&ListenOptions::default());
+        let raw = Raw::new(port);
+        let answer = net.inject(raw.frame(TcpControl::Syn, 1_000, None, PLAIN));
+        answer[0].seq
+    };
+    let given = crate::Given {
+        key: [7; 16],
+        isn: std::sync::Arc::new(|local, remote, seq| {
+            assert_eq!((local.port(), seq), (80, 1_000));
+            (remote.port() == 5_000).then_some(0xdead_beef)
+        }),
+    };
+    assert_eq!(opening(given.clone(), 5_000), 0xdead_beef);
+    // The others' numbers come from the key, the same each time.
+    let other = opening(given.clone(), 5_001);
+    assert_eq!(other, opening(given.clone(), 5_001));
+    let key = [8; 16];
+    assert_ne!(other, opening(crate::Given { key, ..given }, 5_001));
+}
