@@ -103,6 +103,7 @@ pub use runtime::{
     BuildError, Builder, Handle, MAX_PROCS_VAR, ProcsError, Runtime, ShutdownReport, metrics,
 };
 pub use sched::blocking;
+pub use sched::watchers::Watching;
 pub use scope::{Scope, ScopedHandle, scope};
 pub use see::{LEAKS_VAR, SCHEDDETAIL_VAR, SCHEDTRACE_VAR};
 pub use simulation::simulate;

@@ -337,7 +337,7 @@ impl PollDesc {
             let ends = ready.intersects(end | Ready::HANGUP);
             if let Some(waiter) = self.side(dir).notify(ends) {
                 if trace::enabled() {
-                    self.trace_ready(&waiter);
+                    trace_woken(Kind::GReady, self.flow(), &waiter);
                 }
                 woken.push(waiter);
             }
@@ -345,12 +345,6 @@ impl PollDesc {
         if ready.intersects(Ready::END | Ready::HANGUP) {
             woken.extend(self.hangup.tell());
         }
-    }
-
-    #[cold]
-    fn trace_ready(&self, waiter: &Parker) {
-        let event = trace::Event::new(trace::stamp(), Kind::GReady, self.flow());
-        trace::emit(event.to(waiter.goroutine_id()));
     }
 
     /// Announces a waiter. `Armed`: park, or return to the scheduler; the
@@ -461,12 +455,23 @@ impl PollDesc {
 
     /// The deadline of one direction passed: takes its waiter.
     fn expire(&self, dir: Dir, woken: &mut Vec<Parker>) {
-        woken.extend(self.side(dir).word.disarm());
+        if let Some(waiter) = self.side(dir).word.disarm() {
+            if trace::enabled() {
+                trace_woken(Kind::GoUnblock, 0, &waiter);
+            }
+            woken.push(waiter);
+        }
     }
 
     fn deadline(&self, dir: Dir) -> u64 {
         self.side(dir).deadline.load(Ordering::SeqCst)
     }
+}
+
+#[cold]
+fn trace_woken(kind: Kind, flow: u64, waiter: &Parker) {
+    let event = trace::Event::new(trace::stamp(), kind, flow);
+    trace::emit(event.to(waiter.goroutine_id()));
 }
 
 #[derive(Debug, thiserror::Error)]

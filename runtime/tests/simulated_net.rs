@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use wirepath_driver::Queue;
 use wirepath_driver::cable::{CableOptions, cable};
 use wirepath_driver::impair::{Impair, ImpairOptions, Impairment};
+use wirepath_driver::{Nanos, Queue};
 use wirepath_runtime::net::{TcpListener, TcpStream};
 use wirepath_runtime::simulation::Simulated;
 use wirepath_runtime::{Runtime, Stack, go, now, sleep};
@@ -124,6 +124,20 @@ fn a_transfer_over_a_bad_cable_takes_seconds_that_pass_at_once() {
         assert!(run.elapsed > Duration::from_secs(1), "{:?}", run.elapsed);
         assert_eq!(run, transfer(seed, bad.clone()), "seed {seed}");
     }
+}
+
+#[test]
+fn no_frame_is_sent_before_time_begins() {
+    let (near, mut far) = cable(CableOptions::default()).unwrap();
+    let server = stack(1, SERVER, Box::new(near));
+    let runtime = Runtime::builder().stack(server).virtual_time(1);
+    let runtime = runtime.build().unwrap();
+    // Long enough for a thread that has nothing else to do.
+    std::thread::sleep(Duration::from_millis(50));
+    let mut frames = Vec::new();
+    assert_eq!(far.rx_burst(Nanos::ZERO, &mut frames).unwrap(), 0);
+    runtime.run(|| sleep(STEP)).unwrap();
+    assert_ne!(far.rx_burst(Nanos::ZERO, &mut frames).unwrap(), 0);
 }
 
 #[test]

@@ -27,6 +27,10 @@ impl Handle {
         sched::current_runtime().map(|shared| Handle { shared })
     }
 
+    pub(crate) fn of(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

@@ -122,38 +122,59 @@ impl Shared {
     }
 
     /// Every P is idle. If nothing can ever wake a goroutine, says so and ends
-    /// the process, as Go does.
-    pub(super) fn check_deadlock(&self) {
+    /// the process, as Go does. Otherwise: what keeps it from saying so.
+    pub(super) fn check_deadlock(&self) -> Outlook {
         let threads = || std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
-        if self.simulation.is_none() && self.is_deadlocked(threads) {
+        let outlook = self.outlook(threads);
+        if outlook == Outlook::Deadlock {
             eprintln!("fatal error: all goroutines are asleep - deadlock!\n");
             eprint!("{}", crate::dump::dump(self, DEADLOCK_DUMP));
+            self.watchers.deadlocked(self.me.upgrade());
             std::process::exit(2);
         }
+        outlook
     }
 
-    /// Every goroutine waits, and there is no timer, no network, nobody in
-    /// `blocking`, and among the process's `threads` none but this runtime's
-    /// and those that wait in `run`. With a stack attached it cannot be known;
-    /// a wait for a descriptor of the kernel may end.
-    fn is_deadlocked(&self, threads: impl FnOnce() -> usize) -> bool {
+    /// A deadlock: every goroutine waits, and there is no timer, no network,
+    /// nobody in `blocking`, and among the process's `threads` none but this
+    /// runtime's, those that wait in `run`, and those that only watch. With a
+    /// stack attached it cannot be known; a wait for a descriptor of the kernel
+    /// may end.
+    fn outlook(&self, threads: impl FnOnce() -> usize) -> Outlook {
         let quiet = self.netpoll.shards() == 0
             && self.in_blocking.load(Ordering::SeqCst) == 0
             && self.in_run.load(Ordering::SeqCst) > 0
             && self.next_timer() == Nanos::MAX
             && self.census.spinning() == 0
             && !self.any_work();
-        if !quiet || self.exiting() || !self.all_idle() {
-            return false;
+        if !quiet || self.exiting() || !self.all_idle() || self.live_count() == 0 {
+            return Outlook::Open;
         }
         self.reap_threads();
+        let known =
+            self.threads().len() + self.in_run.load(Ordering::SeqCst) + self.watchers.threads();
         // What costs least is asked first: with a million goroutines the last
         // look is the long one.
-        self.live_count() > 0
-            && threads() == self.threads().len() + self.in_run.load(Ordering::SeqCst)
-            && self.registry.all(waits_for_another)
-            && self.all_idle()
+        if threads() != known {
+            Outlook::Foreign
+        } else if self.registry.all(waits_for_another) && self.all_idle() {
+            Outlook::Deadlock
+        } else {
+            Outlook::Open
+        }
     }
+}
+
+/// What a runtime may expect whose P's are all idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// What wakes a goroutine takes a P into use, or there is nobody to wake.
+    Open,
+    /// Only a thread that the runtime does not know can wake one, and it may
+    /// end, or say that it only watches, without a sign.
+    Foreign,
+    /// Nothing can ever wake one.
+    Deadlock,
 }
 
 /// It waits, and not for a descriptor, which may become ready by itself.
@@ -184,16 +205,16 @@ mod tests {
         });
         let ours = || shared.threads().len() + 1;
         assert!(
-            !shared.is_deadlocked(ours),
+            shared.outlook(ours) == Outlook::Open,
             "it runs, or a timer will wake it"
         );
         let parker = told.recv().unwrap();
         let start = clock::now();
-        while !shared.is_deadlocked(ours) {
+        while shared.outlook(ours) != Outlook::Deadlock {
             assert!(clock::now().since(start).as_secs() < 20);
             std::thread::yield_now();
         }
-        assert!(!shared.is_deadlocked(|| ours() + 1));
+        assert_eq!(shared.outlook(|| ours() + 1), Outlook::Foreign);
         let dump = crate::dump::dump(&shared, 10);
         assert!(
             dump.contains("goroutine 1 [chan receive, bound to M"),
@@ -205,7 +226,7 @@ mod tests {
         assert!(dump.contains("[chan receive, 3 minutes, bound"), "{dump}");
         parker.unpark();
         waits.join().unwrap();
-        assert!(!shared.is_deadlocked(ours), "nobody waits");
+        assert!(shared.outlook(ours) == Outlook::Open, "nobody waits");
         shared.exit();
         assert_eq!(shared.join_threads(clock::now()), 0);
     }
@@ -226,7 +247,7 @@ mod tests {
             assert!(clock::now().since(start).as_secs() < 20);
             std::thread::yield_now();
         }
-        assert!(!shared.is_deadlocked(|| shared.threads().len() + 1));
+        assert_eq!(shared.outlook(|| shared.threads().len() + 1), Outlook::Open);
         std::io::Write::write_all(&mut writer, b"x").unwrap();
         assert_eq!(reads.join().unwrap(), 1);
         shared.exit();

@@ -433,7 +433,8 @@ impl Shared {
     /// True: a shard has frames already.
     pub(super) fn arm_all(&self) -> bool {
         // All are armed, so that each one's fd tells of its own next frame.
-        (0..self.netpoll.shards()).fold(false, |any, s| self.netpoll.arm(s) | any)
+        self.has_begun()
+            && (0..self.netpoll.shards()).fold(false, |any, s| self.netpoll.arm(s) | any)
     }
 }
 
@@ -567,11 +568,6 @@ impl Local {
         };
         if self.has_bound() {
             shared.want_p(&self.m);
-        }
-        // With descriptors of the kernel it takes a look at every goroutine,
-        // which is sysmon's, before it goes to sleep.
-        if shared.all_idle() && shared.netpoll.kernel.registered() == 0 {
-            shared.check_deadlock();
         }
         if !polls {
             shared.events_moved();

@@ -37,6 +37,7 @@ mod tests;
 pub(crate) mod view;
 mod vigil;
 mod watch;
+pub(crate) mod watchers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -64,6 +65,7 @@ pub(crate) use idle::without_p;
 use registry::Registry;
 use simulated::Simulation;
 use sleeper::Sleeper;
+use watchers::Watchers;
 
 /// The global queue.
 #[derive(Default)]
@@ -193,6 +195,7 @@ pub(crate) struct Shared {
     pub(crate) long_runs: LongRuns,
     /// What is printed for people, and when.
     pub(crate) see: See,
+    watchers: Watchers,
     /// Of a runtime in virtual time.
     pub(crate) simulation: Option<Simulation>,
 }
@@ -314,6 +317,7 @@ impl Shared {
             coarse: Coarse::default(),
             long_runs: LongRuns::default(),
             see: See::default(),
+            watchers: Watchers::default(),
             simulation,
         });
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);

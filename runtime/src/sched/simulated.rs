@@ -11,11 +11,15 @@
 //! goroutines wait for each other for ever: their waits are ended as at
 //! shutdown, and [`crate::Runtime::run`] says who waited for what.
 //!
+//! The network is left alone until somebody waits in `run` for the first time:
+//! whether the M polled it before that thread came would be chance, and with it
+//! the time of the first frames.
+//!
 //! The clock stands while nobody waits in `run`. As in Go's `synctest` it
 //! stands also once the main goroutine has returned, since a ticker that
 //! nobody stopped would otherwise let it run for ever.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +50,8 @@ pub(crate) struct Simulation {
     /// Main goroutines that have begun and not ended, and plain threads that
     /// wait for another goroutine's end: while there is one, time goes on.
     attended: AtomicUsize,
+    /// Somebody has attended.
+    begun: AtomicBool,
     inner: Mutex<Inner>,
     rested: Condvar,
 }
@@ -106,6 +112,7 @@ impl Simulation {
             seed,
             now: AtomicU64::new(START.0),
             attended: AtomicUsize::new(0),
+            begun: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 rng: mixed(seed),
                 runs: 0,
@@ -239,10 +246,17 @@ impl Shared {
         }
     }
 
+    /// Whether the network is looked at: see the module's text.
+    pub(super) fn has_begun(&self) -> bool {
+        let simulation = self.simulation.as_ref();
+        simulation.is_none_or(|simulation| simulation.begun.load(Ordering::SeqCst))
+    }
+
     /// In virtual time: keeps the clock going until it is dropped.
     pub(crate) fn attend(self: &Arc<Self>) -> Option<Attendance> {
         let simulation = self.simulation.as_ref()?;
         simulation.attended.fetch_add(1, Ordering::SeqCst);
+        simulation.begun.store(true, Ordering::SeqCst);
         Some(Attendance(self.clone()))
     }
 
@@ -312,7 +326,7 @@ impl Local {
                 return Some(g);
             }
             self.flush();
-            let polled = self.poll(p);
+            let polled = self.shared.has_begun() && self.poll(p);
             self.flush();
             if polled || self.shared.arm_all() {
                 continue;

@@ -2,8 +2,10 @@
 //!
 //! Every 10 ms, while any P is busy: it polls the network if nobody has, fires
 //! timers that are late, and compensates for goroutines that keep their P, which
-//! it also counts and names ([`super::watch`]). While all P's are idle it sleeps, and
-//! wakes only for the scheduler's line, where one was asked for.
+//! it also counts and names ([`super::watch`]). Once all P's are idle it looks
+//! whether all goroutines wait for ever, and sleeps; it wakes only for the
+//! scheduler's line, where one was asked for, and to look again where only a
+//! thread that the runtime does not know could wake one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,12 +14,16 @@ use std::time::Duration;
 use wirepath_driver::{Nanos, clock};
 
 use super::Shared;
+use super::end::Outlook;
 use super::watch::Watch;
 use crate::schedtrace::Schedule;
 
 /// The period, and how long the network, a timer or a goroutine may go on
 /// unwatched.
 pub(super) const PERIOD: Duration = Duration::from_millis(10);
+
+/// How long after the end of the last foreign thread a deadlock is told at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Frames taken in one poll for a busy P.
 const POLL_BUDGET: usize = 64;
@@ -75,12 +81,13 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let resting = || shared.all_idle() && shared.in_use() == 0;
     while !shared.exiting() {
         if resting() {
-            if shared.netpoll.kernel.registered() > 0 {
-                shared.check_deadlock();
-            }
+            let until = match shared.check_deadlock() {
+                Outlook::Foreign => lines.next().min(clock::now() + LOOK_AGAIN),
+                _ => lines.next(),
+            };
             let rung = shared
                 .sysmon
-                .sleep_if(|| resting() && !shared.exiting(), lines.next());
+                .sleep_if(|| resting() && !shared.exiting(), until);
             watch.forget();
             if !rung {
                 lines.print_if_due(shared, clock::now());
