@@ -94,7 +94,7 @@ impl Default for CaptureOptions {
     fn default() -> CaptureOptions {
         CaptureOptions {
             snap_len: 65_535,
-            waiting_frames: 16_384,
+            waiting_frames: 32_768,
             waiting_bytes: 32 << 20,
             file_bytes: None,
             file_age: None,

@@ -54,7 +54,7 @@ const DEPARTURE_STAGES: [Kind; 3] = [Kind::TcpSegment, Kind::NicTx, Kind::Driver
 
 /// The three events of a slot that has the time of the last, and in place of a
 /// goroutine how long before it the others were.
-fn unpack(words: [u64; EVENT_WORDS], kinds: [Kind; 3], into: &mut Vec<Event>) {
+fn unpack(words: [u64; EVENT_WORDS], kinds: [Kind; 3], mut each: impl FnMut(Event)) {
     let [at, _, before, flow, offset, lens, acked] = words;
     let ago = [before >> 32, before & 0xffff_ffff, 0];
     for (kind, ago) in kinds.into_iter().zip(ago) {
@@ -63,7 +63,7 @@ fn unpack(words: [u64; EVENT_WORDS], kinds: [Kind; 3], into: &mut Vec<Event>) {
         if kind == Kind::TcpIngress {
             event.dur_ns = acked;
         }
-        into.push(event);
+        each(event);
     }
 }
 
@@ -151,6 +151,17 @@ impl Ring {
     /// Copies what it holds from the event numbered `from` on, and says which
     /// is the next, and how many of those between are gone.
     fn read_from(&self, from: u64, into: &mut Vec<Event>, anchors: &mut Vec<Anchor>) -> (u64, u64) {
+        self.each_from(from, anchors, |event| into.push(event))
+    }
+
+    /// As above, without copying.
+    #[inline]
+    fn each_from(
+        &self,
+        from: u64,
+        anchors: &mut Vec<Anchor>,
+        mut each: impl FnMut(Event),
+    ) -> (u64, u64) {
         let written = self.written.load(Ordering::Acquire);
         let first = written.saturating_sub(self.slots.len() as u64).max(from);
         let mut read = 0;
@@ -170,9 +181,9 @@ impl Ring {
                     counter: words[4],
                     clock: Nanos(words[0]),
                 }),
-                ARRIVAL_KIND => unpack(words, ARRIVAL_STAGES, into),
-                DEPARTURE_KIND => unpack(words, DEPARTURE_STAGES, into),
-                _ => into.extend(Event::decode(words)),
+                ARRIVAL_KIND => unpack(words, ARRIVAL_STAGES, &mut each),
+                DEPARTURE_KIND => unpack(words, DEPARTURE_STAGES, &mut each),
+                _ => Event::decode(words).into_iter().for_each(&mut each),
             }
         }
         (written, written - from - read)
@@ -437,6 +448,26 @@ pub fn snapshot() -> Snapshot {
     anchors.extend(Anchor::now());
     snapshot.put_in_order(anchors);
     snapshot
+}
+
+/// Copies what is wanted of the last `most` entries of each ring, by time: much
+/// less than a [`snapshot`] where little is. `is_wanted` does not see an event's
+/// time in nanoseconds yet.
+pub fn pick(most: usize, is_wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+    let rings = rings().all.clone();
+    let mut snapshot = Snapshot::default();
+    let mut anchors = Vec::new();
+    for ring in rings {
+        let written = ring.written.load(Ordering::Relaxed);
+        ring.each_from(written.saturating_sub(most as u64), &mut anchors, |event| {
+            if is_wanted(&event) {
+                snapshot.events.push(event);
+            }
+        });
+    }
+    anchors.extend(Anchor::now());
+    snapshot.put_in_order(anchors);
+    snapshot.events
 }
 
 impl Snapshot {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use wirepath_runtime::trace::{Event, Kind};
+use wirepath_runtime::trace::{self, Event, Kind};
 
 /// Events that the last requests are looked for in: what some four hundred have.
 const TAIL_EVENTS: usize = 1 << 13;
@@ -37,7 +37,7 @@ pub(super) fn of_request(events: &[Event], needle: &str) -> Vec<Event> {
     let [began, queued] = [ARRIVAL_NS, QUEUED_NS].map(|ns| head.at.0.saturating_sub(ns));
     let g = head.actor.g;
     let belongs = |e: &&Event| {
-        let wakes = matches!(e.kind, Kind::GReady | Kind::GoUnblock) && e.target() == g;
+        let wakes = woken(e) == Some(g);
         let is_own = e.flow == head.flow || e.actor.g == g || wakes;
         let is_near = (queued..=head.at.0).contains(&e.at.0);
         e.at.0 >= began && is_own || is_near
@@ -45,24 +45,33 @@ pub(super) fn of_request(events: &[Event], needle: &str) -> Vec<Event> {
     events.iter().filter(belongs).copied().collect()
 }
 
-/// Of events by time: the last, and earlier ones of long requests, by time.
-pub(super) fn recent(events: &[Event]) -> Vec<Event> {
-    last_of(events, TAIL_EVENTS)
+/// The goroutine that an event makes runnable.
+fn woken(e: &Event) -> Option<u64> {
+    matches!(e.kind, Kind::GReady | Kind::GoUnblock | Kind::GoCreate).then(|| e.target())
 }
 
-fn last_of(events: &[Event], most: usize) -> Vec<Event> {
-    let (earlier, tail) = events.split_at(events.len().saturating_sub(most));
-    let long = long_requests(tail);
-    let belongs = |e: &&Event| {
-        let since = |key: u64| long.get(&key).is_some_and(|from| e.at.0 >= *from);
-        let target = matches!(e.kind, Kind::GReady | Kind::GoUnblock).then(|| e.target());
-        (e.flow != 0 && since(e.flow)) || target.is_some_and(since) || since(e.actor.g)
+/// The last events of all, and earlier ones of long requests, by time.
+pub(super) fn recent() -> Vec<Event> {
+    let mut tail = trace::pick(TAIL_EVENTS, |_| true);
+    tail.drain(..tail.len().saturating_sub(TAIL_EVENTS));
+    with_long(tail, |is_wanted| trace::pick(usize::MAX, is_wanted))
+}
+
+/// The tail, and before it what the requests began with that ended in it and
+/// began long before. `pick` gives what is wanted of all.
+fn with_long(
+    tail: Vec<Event>,
+    pick: impl FnOnce(&dyn Fn(&Event) -> bool) -> Vec<Event>,
+) -> Vec<Event> {
+    let long = long_requests(&tail);
+    let Some(start) = tail.first().map(|e| e.at).filter(|_| !long.is_empty()) else {
+        return tail;
     };
-    let mut kept: Vec<Event> = match long.is_empty() {
-        true => Vec::new(),
-        false => earlier.iter().filter(belongs).copied().collect(),
-    };
-    kept.extend_from_slice(tail);
+    let keys = |e: &Event| [e.flow, e.actor.g, woken(e).unwrap_or_default()];
+    let mut kept = pick(&|e| keys(e).iter().any(|key| long.contains_key(key)));
+    let since = |key: &u64| long.get(key).copied();
+    kept.retain(|e| e.at < start && keys(e).iter().filter_map(since).any(|from| e.at.0 >= from));
+    kept.extend(tail);
     kept
 }
 
@@ -117,10 +126,19 @@ mod tests {
         events
     }
 
+    /// Of a trace, the last `most` and what is told with them.
+    fn last_of(events: &[Event], most: usize) -> Vec<Event> {
+        let tail = events[events.len().saturating_sub(most)..].to_vec();
+        with_long(tail, |is_wanted| {
+            let wanted = events.iter().filter(|e| is_wanted(e));
+            wanted.copied().collect()
+        })
+    }
+
     #[test]
     fn a_short_trace_is_kept_whole() {
-        assert_eq!(recent(&trace()), trace());
-        assert_eq!(recent(&[]), []);
+        assert_eq!(last_of(&trace(), TAIL_EVENTS), trace());
+        assert_eq!(last_of(&[], TAIL_EVENTS), []);
     }
 
     #[test]

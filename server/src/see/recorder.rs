@@ -6,7 +6,8 @@
 //! A thread of its own takes the recording a moment later, so that the end of
 //! what went wrong is in it, and writes the file: the path is never held up. No
 //! more files are kept than asked for, and none is written too soon after
-//! another.
+//! another. When all goroutines wait for ever, the thread that found it writes
+//! one before the process ends.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -37,8 +38,11 @@ const STORM_SHARE: u64 = 20;
 /// Ends the names of recordings.
 const SUFFIX: &str = "wptrace";
 
+/// Gives the last frames, as a pcapng file.
+pub type Frames = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+
 /// When recordings are written, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where to.
     pub dir: PathBuf,
@@ -48,6 +52,19 @@ pub struct Options {
     pub most_files: usize,
     /// The least time between two.
     pub pause: Duration,
+    /// Frames that go into each.
+    pub frames: Option<Frames>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("dir", &self.dir)
+            .field("slow", &self.slow)
+            .field("most_files", &self.most_files)
+            .field("pause", &self.pause)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Options {
@@ -59,6 +76,7 @@ impl Options {
             slow: None,
             most_files: 10,
             pause: Duration::from_secs(10),
+            frames: None,
         }
     }
 }
@@ -111,6 +129,8 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         let to_tell = shared.clone();
         alarm::set(options.slow, move |why| to_tell.trigger(why));
+        let last = options.clone();
+        runtime.on_deadlock(move |runtime| record_deadlock(runtime, &last));
         let watched = shared.clone();
         std::thread::Builder::new()
             .name("wirepath-recorder".to_owned())
@@ -159,6 +179,7 @@ impl Watch {
     }
 
     fn run(&mut self, shared: &Shared) {
+        let _watching = self.runtime.watching();
         loop {
             let waiting = shared.lock();
             let idle = |wish: &mut Wish| wish.why.is_none() && !wish.ended;
@@ -192,24 +213,8 @@ impl Watch {
             return tracing::info!(why, "no recording: the last is less than {pause:?} old");
         }
         std::thread::sleep(SETTLE);
-        trace::emit(Event::new(trace::stamp(), Kind::Mark, 0).labelled(trace::label(why)));
-        let recording = Recording::take(&self.runtime, why);
         self.number += 1;
-        let name = format!(
-            "wirepath-{}-{:04}-{why}.{SUFFIX}",
-            recording.meta.pid, self.number
-        );
-        let path = self.options.dir.join(name);
-        match save(&recording, &path) {
-            Ok(()) => {
-                let path = path.display();
-                tracing::warn!(%path, why, events = recording.events.len(), "recording written");
-            }
-            Err(error) => {
-                let path = path.display();
-                tracing::warn!(%path, why, %error, "the recording could not be written");
-            }
-        }
+        write(&self.runtime, &self.options, self.number, why);
         self.written = Some(Instant::now());
         self.tidy();
     }
@@ -231,6 +236,33 @@ impl Watch {
             let _ = fs::remove_file(self.options.dir.join(name));
         }
     }
+}
+
+/// Takes a recording and writes it.
+fn write(runtime: &Handle, options: &Options, number: u64, why: &'static str) {
+    trace::emit(Event::new(trace::stamp(), Kind::Mark, 0).labelled(trace::label(why)));
+    let mut recording = Recording::take(runtime, why);
+    if let Some(frames) = &options.frames {
+        recording = recording.with_frames(frames());
+    }
+    let pid = recording.meta.pid;
+    let path = options
+        .dir
+        .join(format!("wirepath-{pid}-{number:04}-{why}.{SUFFIX}"));
+    let shown = path.display();
+    match save(&recording, &path) {
+        Ok(()) => {
+            tracing::warn!(path = %shown, why, events = recording.events.len(), "recording written");
+        }
+        Err(error) => {
+            tracing::warn!(path = %shown, why, %error, "the recording could not be written");
+        }
+    }
+}
+
+/// The last recording of a process; its number comes after all others.
+fn record_deadlock(runtime: &Handle, options: &Options) {
+    write(runtime, options, 9999, "deadlock");
 }
 
 /// Segments that the stack has sent, and those of them that were sent again.

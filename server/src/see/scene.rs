@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -43,7 +43,20 @@ pub struct Scene {
     since: Nanos,
     server: Option<Server>,
     ledger: Option<Ledger>,
+    told: Arc<Mutex<Option<Told>>>,
 }
+
+/// What is told from the trace, which takes some milliseconds: the same for all
+/// who ask within [`FRESH`].
+struct Told {
+    at: Nanos,
+    /// Of routes' handlers, by label: microseconds.
+    times: HashMap<u16, Histogram<u64>>,
+    requests: Vec<Journey>,
+}
+
+/// How long what was told from the trace is told again.
+const FRESH: Duration = Duration::from_millis(250);
 
 impl std::fmt::Debug for Scene {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,6 +72,7 @@ impl Scene {
             since: clock::now(),
             server: None,
             ledger: None,
+            told: Arc::default(),
         }
     }
 
@@ -132,6 +146,7 @@ impl Scene {
         state.queues = self.runtime.look_at_queues().iter().map(queue).collect();
         let (flows, total) = self.runtime.look_at_flows(most);
         let requests = self.in_flight();
+        state.in_flight = requests.len();
         let shown = flows.iter().map(|flow| flow.fd.raw()).collect();
         let waiters = self.runtime.look_at_waiters(&shown);
         let show = |view: &FlowView| {
@@ -159,13 +174,28 @@ impl Scene {
         if let Some(server) = &self.server {
             state.http = named(server.stats());
         }
-        let snapshot = trace::snapshot();
-        state.routes = routes(&snapshot.events);
-        if most > 0 {
-            let events = recent(&snapshot.events);
-            let names = Names::of(&events, &self.runtime);
-            let mut all = Journey::all(&events, &names);
-            state.requests = all.split_off(all.len().saturating_sub(most));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = |told: &Told| clock::now().since(told.at) < FRESH;
+        if !told.as_ref().is_some_and(is_fresh) {
+            *told = None;
+        }
+        let told = told.get_or_insert_with(|| Told::now(&self.runtime));
+        state.routes = routes(&told.times);
+        let first = told.requests.len().saturating_sub(most);
+        state.requests = told.requests[first..].to_vec();
+    }
+}
+
+impl Told {
+    fn now(runtime: &Handle) -> Told {
+        let at = clock::now();
+        let handled = trace::pick(usize::MAX, |e| e.kind == Kind::HttpHandler);
+        let events = recent();
+        let names = Names::of(&events, runtime);
+        Told {
+            at,
+            times: times(&handled),
+            requests: Journey::all(&events, &names),
         }
     }
 }
@@ -281,16 +311,21 @@ fn flow(view: &FlowView, goroutine: Option<u64>, request: Option<String>) -> Flo
     }
 }
 
-/// The patterns that answered something, the busiest first: counts since the
-/// start, times of what the trace holds.
-fn routes(events: &[Event]) -> Vec<Route> {
-    let mut times: HashMap<u16, Histogram<u64>> = HashMap::new();
-    for e in events.iter().filter(|e| e.kind == Kind::HttpHandler) {
-        let times = times.entry(e.route().0).or_insert_with(|| {
+/// How long handlers took, in microseconds, by the label of their route.
+fn times(handled: &[Event]) -> HashMap<u16, Histogram<u64>> {
+    let mut times = HashMap::new();
+    for e in handled {
+        let times: &mut Histogram<u64> = times.entry(e.route().0).or_insert_with(|| {
             Histogram::new_with_bounds(1, MOST_US, 2).expect("these bounds are valid")
         });
         times.saturating_record((e.dur_ns / 1_000).max(1));
     }
+    times
+}
+
+/// The patterns that answered something, the busiest first: counts since the
+/// start, times of what the trace holds.
+fn routes(times: &HashMap<u16, Histogram<u64>>) -> Vec<Route> {
     let patterns = mux::answered();
     let routes = patterns.iter().map(|pattern| {
         let (count, errors) = pattern.counts.get();

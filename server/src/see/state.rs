@@ -35,6 +35,8 @@ pub struct State {
     pub flows: Vec<Flow>,
     /// Connections there are.
     pub flows_total: usize,
+    /// Requests in hand.
+    pub in_flight: usize,
     /// The P's.
     pub procs: Vec<Proc>,
     /// The M's whose threads live.

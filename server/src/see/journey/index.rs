@@ -77,7 +77,7 @@ impl Index {
     fn add(&mut self, e: &Event) {
         match e.kind {
             Kind::FlowOpen | Kind::HttpText => {}
-            Kind::GReady | Kind::GoUnblock => {
+            Kind::GReady | Kind::GoUnblock | Kind::GoCreate => {
                 self.goroutines.entry(e.target()).or_default().push(*e);
             }
             Kind::GRun => {
@@ -122,6 +122,15 @@ impl Index {
         most.remove(&not);
         let (g, ran) = most.into_iter().max_by_key(|(g, ran)| (*ran, *g))?;
         (ran > 0).then_some((g, ran))
+    }
+
+    /// As above, on any P.
+    pub fn ran_meanwhile(&self, from: u64, to: u64, not: u64) -> Option<(u64, u64)> {
+        let on_each = self
+            .runs
+            .keys()
+            .filter_map(|p| self.ran_instead(*p, from, to, not));
+        on_each.max_by_key(|(g, ran)| (*ran, *g))
     }
 
     /// When a run that began at `at` ended, as far as the goroutine itself says.

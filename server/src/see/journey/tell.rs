@@ -264,13 +264,19 @@ impl<'a> Teller<'a> {
         );
         let mine = |e: &Event| e.target() == request.g();
         let ready = self.of_flow.last(Kind::GReady, parsed, mine);
-        let Some(ready) = ready.filter(|e| e.at.0 >= path.start) else {
+        let ready = ready.filter(|e| e.at.0 >= path.start);
+        let Some(ready) = ready.or_else(|| self.made(request, path.now)) else {
             return self.note_read(request, stages);
         };
+        let is_marked = |e: &&Event| e.at.0 >= path.start;
         let marked = self.of_flow.last(Kind::FdReady, ready.at.0 + 1, |_| true);
-        stages[4] = marked.map(|e| e.at.0).filter(|at| *at >= path.start);
-        stages[5] = Some(ready.at.0);
-        path.go(HopKind::Readiness, ready.at.0, String::new);
+        stages[4] = marked.filter(is_marked).map(|e| e.at.0);
+        stages[5] = Some(ready).filter(is_marked).map(|e| e.at.0);
+        let from = path.now;
+        path.go(HopKind::Readiness, ready.at.0, || match ready.kind {
+            Kind::GoCreate => self.accepted(from, ready),
+            _ => String::new(),
+        });
         let own = between(self.index.goroutine(request.g()), ready.at.0, parsed);
         if let Some(run) = own.iter().find(|e| e.kind == Kind::GRun) {
             stages[6] = Some(run.at.0);
@@ -278,6 +284,15 @@ impl<'a> Teller<'a> {
             path.go(HopKind::RunQueue, run.at.0, || self.behind(run, from));
         }
         self.note_read(request, stages);
+    }
+
+    /// When the request's goroutine was made, if it had not run by `now`: bytes
+    /// may be there before their connection's goroutine is.
+    fn made(&self, request: &Request<'_>, now: u64) -> Option<&Event> {
+        let own = between(self.index.goroutine(request.g()), 0, request.head.at.0);
+        let run = own.iter().find(|e| e.kind == Kind::GRun)?;
+        let made = own.iter().find(|e| e.kind == Kind::GoCreate)?;
+        (made.at <= run.at && now < run.at.0).then_some(made)
     }
 
     fn note_read(&self, request: &Request<'_>, stages: &mut [Option<u64>; 14]) {
@@ -296,22 +311,44 @@ impl<'a> Teller<'a> {
             .ran_instead(run.actor.p, from, run.at.0, run.actor.g);
         // What ran for a small part of the time is not why it was long.
         let ahead = ahead.filter(|(_, ran)| waited < NO_CPU_NS || ran * 2 >= waited);
-        let Some((g, ran)) = ahead else {
-            return match waited {
-                NO_CPU_NS.. => NO_CPU.to_owned(),
-                _ => String::new(),
-            };
-        };
-        let request = self.index.request_of(g, run.at.0);
-        let who = match (request, self.names.goroutine(g)) {
-            (Some(request), _) => format!(" ({request})"),
-            (None, Some(name)) => format!(" ({})", name.name.as_deref().unwrap_or(&name.site)),
-            (None, None) => String::new(),
-        };
-        format!(
-            "behind goroutine {g}{who}, which had the P for {}",
-            duration(ran)
-        )
+        if let Some((g, ran)) = ahead {
+            let (who, ran) = (self.who(g, run.at.0), duration(ran));
+            return format!("behind {who}, which had the P for {ran}");
+        }
+        if waited < NO_CPU_NS {
+            return String::new();
+        }
+        let meanwhile = self.meanwhile(from, run.at.0, run.actor.g);
+        meanwhile.unwrap_or_else(|| NO_CPU.to_owned())
+    }
+
+    /// Who had a P for most of a long time, but for `not`.
+    fn meanwhile(&self, from: u64, to: u64, not: u64) -> Option<String> {
+        let waited = to.saturating_sub(from);
+        let (g, ran) = self.index.ran_meanwhile(from, to, not)?;
+        let is_why = waited >= NO_CPU_NS && ran * 2 >= waited;
+        is_why.then(|| format!("while {} had a P for {}", self.who(g, to), duration(ran)))
+    }
+
+    /// Why a connection's goroutine was made no earlier.
+    fn accepted(&self, from: u64, made: &Event) -> String {
+        let what = "its connection waited to be accepted";
+        match self.meanwhile(from, made.at.0, made.actor.g) {
+            Some(meanwhile) => format!("{what}, {meanwhile}"),
+            None => what.to_owned(),
+        }
+    }
+
+    /// A goroutine, and what it was about at some time.
+    fn who(&self, g: u64, at: u64) -> String {
+        match (self.index.request_of(g, at), self.names.goroutine(g)) {
+            (Some(request), _) => format!("goroutine {g} ({request})"),
+            (None, Some(name)) => {
+                let name = name.name.as_deref().unwrap_or(&name.site);
+                format!("goroutine {g} ({name})")
+            }
+            (None, None) => format!("goroutine {g}"),
+        }
     }
 
     /// In the handler: running, or waiting for something.
@@ -366,15 +403,22 @@ impl<'a> Teller<'a> {
         )
     }
 
-    /// Why bytes waited to be sent or acknowledged.
+    /// Why bytes waited to be sent or acknowledged. A wait may end by its deadline
+    /// just before the retransmission that it was for: what the peer's next
+    /// segment answers counts too.
     fn why_unsent(&self, from: u64, to: u64) -> String {
-        let again = self.of_flow.between(Kind::TcpRetransmit, from, to).len();
+        let answer = self.of_flow.first(Kind::TcpIngress, to, |_| true);
+        let until = answer.map_or(to, |e| e.at.0);
+        let again = self.of_flow.between(Kind::TcpRetransmit, from, until).len();
         let windows = self.of_flow.between(Kind::TcpWindow, 0, to);
         let shut = windows.last().is_some_and(|e| e.len == 0)
             || between(windows, from, to).iter().any(|e| e.len == 0);
         let silence = self.longest_silence(from, to);
         match (again, shut) {
-            (1.., _) => format!("{again} segments were sent again"),
+            (1.., _) if silence >= DELAYED_ACK_NS => {
+                format!("{} after {}", sent_again(again, ""), duration(silence))
+            }
+            (1.., _) => sent_again(again, ""),
             (_, true) => "the peer's window was shut".to_owned(),
             _ if silence >= DELAYED_ACK_NS => {
                 format!("an ACK came after {} (a delayed ACK?)", duration(silence))
@@ -434,10 +478,7 @@ impl<'a> Teller<'a> {
         match (again, acks) {
             (0, false) => (HopKind::Egress, String::new()),
             (0, true) => (HopKind::WindowWait, self.why_unsent(from, cut)),
-            (n, _) => (
-                HopKind::Retransmission,
-                format!("{n} segments were sent again"),
-            ),
+            (n, _) => (HopKind::Retransmission, sent_again(n, "")),
         }
     }
 
@@ -454,8 +495,15 @@ impl<'a> Teller<'a> {
             .of_flow
             .first(Kind::DriverKick, last.at.0, |e| e.offset == last.offset);
         let until = kicked.map_or(last.at.0, |e| e.at.0);
-        let note = format!("{} segments of it were sent again", mine.len());
+        let note = sent_again(mine.len(), " of it");
         path.go(HopKind::Retransmission, until, || note);
+    }
+}
+
+fn sent_again(segments: usize, of: &str) -> String {
+    match segments {
+        1 => format!("a segment{of} was sent again"),
+        n => format!("{n} segments{of} were sent again"),
     }
 }
 

@@ -218,6 +218,45 @@ fn who_had_the_p_is_named() {
 }
 
 #[test]
+fn bytes_that_came_before_their_goroutine_wait_for_it() {
+    const MS: u64 = 1_000_000;
+    let spinner = |event: Event| by(12, event);
+    let mut events = arrival(MS, 0, HEAD);
+    events.extend([
+        spinner(Event::new(Nanos(10), Kind::GRun, 0)),
+        spinner(Event::new(Nanos(20), Kind::HttpHead, 99)).with_head_text(b"GET /spin"),
+        by(2, Event::new(Nanos(3 * MS), Kind::GoCreate, 0)).to(G),
+        Event {
+            actor: Actor { g: G, p: 2, m: 1 },
+            ..Event::new(Nanos(15 * MS), Kind::GRun, 0)
+        },
+        mine(15 * MS + 10, Kind::ConnRead).bytes(0, HEAD),
+        mine(16 * MS, Kind::HttpHead)
+            .bytes(0, HEAD)
+            .with_head_text(b"GET / HTTP/1.1"),
+    ]);
+    events.extend(end(17 * MS, 0, 200));
+    let told = tell(events);
+    let journey = told.iter().find(|j| j.goroutine == G).unwrap();
+    let notes: Vec<_> = journey.hops[1..4]
+        .iter()
+        .map(|hop| (hop.kind, hop.len_ns() / MS, hop.note.as_str()))
+        .collect();
+    let accepted = "its connection waited to be accepted, \
+                    while goroutine 12 (GET /spin) had a P for 2.0 ms";
+    let meanwhile = "while goroutine 12 (GET /spin) had a P for 12.0 ms";
+    assert_eq!(
+        notes,
+        [
+            (HopKind::Readiness, 2, accepted),
+            (HopKind::RunQueue, 12, meanwhile),
+            (HopKind::Parse, 1, ""),
+        ]
+    );
+    assert_eq!(journey.stages[5..7], [Some(3 * MS), Some(15 * MS)]);
+}
+
+#[test]
 fn a_handler_says_what_it_waited_for() {
     let mut events = begin(10_000, 0);
     events.extend([
@@ -275,7 +314,32 @@ fn what_was_lost_counts_until_it_was_sent_again() {
         (last.kind, last.to_ns),
         (HopKind::Retransmission, 1_016_000)
     );
-    assert_eq!(last.note, "1 segments of it were sent again");
+    assert_eq!(last.note, "a segment of it was sent again");
+}
+
+#[test]
+fn a_wait_that_ended_just_before_the_retransmission_was_for_it() {
+    const MS: u64 = 1_000_000;
+    let told = |again: Option<u64>| {
+        let mut events = begin(MS, 0);
+        events.extend([
+            mine(2 * MS, Kind::GoBlock).labelled(Label(2)),
+            Event::new(Nanos(1_002 * MS), Kind::GoUnblock, 0).to(G),
+            by(G, Event::new(Nanos(1_003 * MS), Kind::GRun, 0)),
+            mine(1_004 * MS, Kind::ConnWrite).bytes(0, BODY),
+        ]);
+        events.extend(again.map(|at| on(at * MS, Kind::TcpRetransmit).bytes(0, BODY)));
+        events.extend(arrival(1_006 * MS, HEAD as u64, 0));
+        events.extend(end(1_007 * MS, 0, 200));
+        let wait = |hop: &&Hop| hop.kind == HopKind::WindowWait;
+        tell(events)[0].hops.iter().find(wait).unwrap().note.clone()
+    };
+    assert_eq!(told(Some(1_005)), "a segment was sent again after 1.0 s");
+    assert_eq!(
+        told(Some(1_006)),
+        "an ACK came after 1.0 s (a delayed ACK?)"
+    );
+    assert_eq!(told(None), "an ACK came after 1.0 s (a delayed ACK?)");
 }
 
 #[test]
