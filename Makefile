@@ -15,7 +15,7 @@ XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \
 	/usr/include/gelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
-	python3:python3 taskset:util-linux sysctl:procps
+	python3:python3 taskset:util-linux sysctl:procps tcpdump:tcpdump tshark:tshark
 # What those of AF_XDP call besides.
 BENCH_XDP_TOOLS := ethtool:ethtool nginx:nginx-light \
 	gcc:gcc xdp-bench:xdp-tools /usr/include/xdp/xsk.h:libxdp-dev \
@@ -105,10 +105,12 @@ FUZZ_SECONDS ?= 600
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads a peer's bytes (nightly Rust, cargo-fuzz)
-	cd server && for target in $$(cargo +nightly fuzz list); do \
-		mkdir -p fuzz/corpus/$$target; \
-		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -max_len=4096; \
+	for crate in server tools; do \
+		cd $(CURDIR)/$$crate && for target in $$(cargo +nightly fuzz list); do \
+			mkdir -p fuzz/corpus/$$target; \
+			cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+				-max_total_time=$(FUZZ_SECONDS) -max_len=4096; \
+		done; \
 	done
 
 .PHONY: demo
@@ -126,6 +128,10 @@ bench-files: deps-bench build ## Send files, beside Go's FileServer (root)
 .PHONY: bench-recorder
 bench-recorder: deps-bench build ## Measure what the flight recorder costs (root)
 	benches/recorder
+
+.PHONY: bench-inspect
+bench-inspect: deps-bench build ## Compare `wirepath inspect` with tcpdump and tshark (root)
+	benches/inspect
 
 .PHONY: bench-xdp
 bench-xdp: deps-bench-xdp build-xdp ## Compare on AF_XDP with Go, hyper, nginx (root)

@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod pattern;
 pub mod process;
 pub mod server;
+pub mod terminal;
 pub mod wait;
 
 pub use device::Device;

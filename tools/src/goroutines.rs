@@ -65,6 +65,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A goroutine on a line: what it does or waits for, and where it was started.
+pub(crate) fn line(g: &Goroutine) -> String {
+    let name = g
+        .name
+        .as_deref()
+        .map_or(String::new(), |name| format!(" «{name}»"));
+    let flow = if g.flow == 0 {
+        ""
+    } else {
+        ", for a connection"
+    };
+    format!(
+        "goroutine {}{name} [{}{flow}] started at {}",
+        g.g, g.state, g.site
+    )
+}
+
 fn counts(state: &State, by: By) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     match by {

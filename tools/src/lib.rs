@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,10 +31,13 @@ pub mod control;
 mod demo;
 mod device;
 mod doctor;
+mod explain;
 pub mod failure;
 mod goroutines;
+pub mod inspect;
 mod mux;
 mod privileges;
+mod replay;
 pub mod serve;
 mod signals;
 mod site;
@@ -57,6 +60,8 @@ struct Cli {
 enum Command {
     /// Follow one request from the ring to its handler and back; needs no root.
     Demo(demo::Options),
+    /// Walk one request's way stage by stage, beside what Linux and Go do there.
+    Explain(explain::Options),
     /// Serve HTTP on a network card's queues (AF_XDP), on a TAP, or over the kernel's sockets.
     Serve(Box<serve::Options>),
     /// Capture what crosses the device of a running server (pcapng), into a file,
@@ -73,6 +78,11 @@ enum Command {
     /// Watch a running server in the terminal: rings, P's, routes, connections,
     /// goroutines, requests.
     Top(top::Options),
+    /// Say what a capture file holds: packets, conversations, TCP analysis, HTTP.
+    Inspect(inspect::Options),
+    /// Have the clients of a capture talk to a server of ours once more, on virtual
+    /// time, and compare what it answers.
+    Replay(replay::Options),
     /// Say what the goroutines of a running server do.
     Goroutines(goroutines::Options),
     /// Say what a recording of a server's flight recorder holds: why requests
@@ -86,6 +96,12 @@ static STDOUT_IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// From now on stdout is for bytes, and what is said to people goes to stderr.
 fn leave_stdout() {
     STDOUT_IS_TAKEN.store(true, Ordering::Relaxed);
+}
+
+/// Whether stdout is a person's who wants colours (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let no_color = std::env::var_os("NO_COLOR");
+    std::io::stdout().is_terminal() && no_color.is_none_or(|value| value.is_empty())
 }
 
 fn print_line(line: fmt::Arguments<'_>) {
@@ -110,6 +126,9 @@ pub fn main() -> ExitCode {
         Command::Top(options) => ("top", top::run(&options)),
         Command::Ss(options) => ("ss", ss::run(&options)),
         Command::Goroutines(options) => ("goroutines", goroutines::run(&options)),
+        Command::Inspect(options) => ("inspect", inspect::run(&options)),
+        Command::Replay(options) => ("replay", replay::run(&options)),
+        Command::Explain(options) => ("explain", explain::run(&options)),
         Command::Mux(options) => ("mux", mux::run(&options)),
         Command::Trace(options) => ("trace", trace::run(&options)),
     };

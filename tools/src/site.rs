@@ -2,17 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wirepath::debug::{Pages, is_near};
 use wirepath::http::StatusCode;
+use wirepath::metrics::Metrics;
 use wirepath::runtime;
 use wirepath::runtime::net::Network;
 use wirepath::see::{self, Page, Scene, Wanted};
-use wirepath::{Request, ResponseWriter, ServeMux};
+use wirepath::{FileServer, Request, ResponseWriter, ServeMux};
 use wirepath_stack::Cidr;
+
+use crate::failure::Failure;
 
 /// `/stream` and `/sleep` take no more than this, so that a stranger's number
 /// keeps no goroutine for hours.
@@ -46,6 +50,26 @@ pub fn mux(network: Network) -> ServeMux {
     mux
 }
 
+/// The site over `network`: the files of `root`, or else the demo's routes.
+///
+/// # Errors
+///
+/// The directory cannot be served.
+pub fn of(network: Network, root: Option<&Path>) -> Result<ServeMux, Failure> {
+    let Some(root) = root else {
+        return Ok(mux(network));
+    };
+    let files = FileServer::new(root).map_err(|e| {
+        Failure::refused(format!(
+            "cannot serve files of --root {}: {e}",
+            root.display()
+        ))
+    })?;
+    let mut mux = ServeMux::new();
+    mux.handle("/", files);
+    Ok(mux)
+}
+
 /// The pages below `/debug/` for who may see them; `/debug/wirepath/counters`
 /// answers with what `counters` gives.
 pub fn add_counters(
@@ -75,6 +99,12 @@ pub fn add_page(
     let made = OnceLock::new();
     let states = move |wanted: &Wanted| made.get_or_init(&scene).state(wanted);
     Page::of_states(states).allow(may_see(from)).register(mux);
+}
+
+/// Prometheus's `/metrics`, for who may see the pages below `/debug/`.
+pub fn add_metrics(mux: &mut ServeMux, from: &[Cidr], metrics: &Metrics) {
+    let pages = Pages::new().allow(may_see(from));
+    mux.handle("GET /metrics", pages.guard(metrics.handler()));
 }
 
 /// Who sees the pages below `/debug/`: near addresses, unless there is a list.

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 
 use clap::Args;
 use wirepath::see::Wanted;
-use wirepath::see::state::{Flow, State};
+use wirepath::see::state::Flow;
 
 use crate::control::Client;
 use crate::failure::Failure;
+
+/// Connections that a filter is asked of at most.
+const MAX_FLOWS: usize = 100_000;
 
 /// Options of `wirepath ss`.
 #[derive(Args)]
@@ -43,7 +46,12 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut client = Client::find(options.target.as_deref())?;
     let wanted = Wanted {
-        flows: options.most,
+        // A filter chooses among all, not among the busiest.
+        flows: if options.filters() {
+            MAX_FLOWS
+        } else {
+            options.most
+        },
         goroutines: 0,
         requests: 0,
     };
@@ -57,6 +65,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .flows
         .iter()
         .filter(|flow| options.shows(flow))
+        .take(options.most)
         .collect();
     if options.json {
         for flow in shown {
@@ -66,12 +75,25 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             );
         }
     } else {
-        say!("{}", table(&shown, options.info, &state).trim_end());
+        let matching = match options.filters() {
+            true => state
+                .flows
+                .iter()
+                .filter(|flow| options.shows(flow))
+                .count(),
+            false => state.flows_total,
+        };
+        let left = matching.saturating_sub(shown.len());
+        say!("{}", table(&shown, options.info, left).trim_end());
     }
     Ok(())
 }
 
 impl Options {
+    fn filters(&self) -> bool {
+        self.state.is_some() || self.port.is_some() || self.addr.is_some()
+    }
+
     fn shows(&self, flow: &Flow) -> bool {
         let (local, peer) = (split(&flow.local), split(&flow.peer));
         let has_port = |port: u16| [local.1, peer.1].contains(&port.to_string().as_str());
@@ -100,7 +122,7 @@ fn split(addr: &str) -> (&str, &str) {
     (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
-fn table(flows: &[&Flow], info: bool, state: &State) -> String {
+pub(crate) fn table(flows: &[&Flow], info: bool, left: usize) -> String {
     let mut text = format!(
         "{:<12} {:>6} {:>6} {:<24} {:<24} {:>6}\n",
         "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", "fd"
@@ -121,7 +143,6 @@ fn table(flows: &[&Flow], info: bool, state: &State) -> String {
             let _ = writeln!(text, "\t{}", details(flow));
         }
     }
-    let left = state.flows_total.saturating_sub(state.flows.len());
     if left > 0 {
         let _ = writeln!(
             text,
@@ -221,12 +242,7 @@ mod tests {
     #[test]
     fn what_is_estimated_is_called_so() {
         let flow = flow();
-        let state = State {
-            flows_total: 3,
-            flows: vec![flow.clone()],
-            ..State::default()
-        };
-        let text = table(&[&flow], true, &state);
+        let text = table(&[&flow], true, 2);
         assert!(text.contains("est-rtt:1.234/0.005"), "{text}");
         assert!(text.contains("in «GET /»"), "{text}");
         assert!(text.contains("and 2 connections"), "{text}");

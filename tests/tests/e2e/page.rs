@@ -202,11 +202,13 @@ fn the_page_is_for_who_may_see_it() {
     let lab = lab!("page_guard");
     for (args, status) in [
         (&["--no-debug-page"][..], 404),
-        (&["--debug-from", "192.0.2.0/24"], 403),
-        (&["--debug-from", "10.0.0.1/32"], 200),
+        (&["--metrics", "--debug-from", "192.0.2.0/24"], 403),
+        (&["--metrics", "--debug-from", "10.0.0.1/32"], 200),
     ] {
         let _server = Serve::new(&lab).without_capture().args(args).start();
-        let reply = curl(&lab, &[&url("/debug/wirepath/")]);
-        assert_eq!(reply.status, status, "{args:?}");
+        for path in ["/debug/wirepath/", "/metrics"] {
+            let reply = curl(&lab, &[&url(path)]);
+            assert_eq!(reply.status, status, "{path} {args:?}");
+        }
     }
 }

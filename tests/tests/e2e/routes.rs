@@ -15,6 +15,7 @@ on_every_device! {
     a_panic_costs_its_connection_and_no_other,
     sleep_does_not_hold_up_others,
     the_counters_are_json_and_grow,
+    prometheus_is_told_what_happened,
 }
 
 fn url(path: &str) -> String {
@@ -157,6 +158,30 @@ fn the_counters_are_json_and_grow(lab: &Lab) {
     let after = sum(&server.counters());
     // 100 connections are more than 100 frames, whatever else is counted.
     assert!(after > before + 100, "{before} then {after}");
+}
+
+fn prometheus_is_told_what_happened(lab: &Lab) {
+    let server = Serve::new(lab).args(&["--metrics"]).start();
+    for _ in 0..5 {
+        server.check_alive();
+    }
+    let reply = curl(lab, &[&url("/metrics")]);
+    let kind = reply.field("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = reply.text();
+    let number = |series: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        let number = line.and_then(|rest| rest.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("no {series} in {text}"))
+    };
+    let labels = r#"{route="/{$}",method="GET",status="2xx"}"#;
+    let requests = number(&format!("wirepath_request_duration_seconds_count{labels} "));
+    assert_eq!(requests, 5);
+    // A connection is a SYN, a request and a FIN at least.
+    assert!(number("wirepath_frames_stack_rx_total ") >= 15);
+    assert!(number("wirepath_frames_stack_rx_to_connection_total ") >= 10);
+    assert_eq!(number("wirepath_frames_stack_tx_waiting "), 0);
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
 }
 
 /// All numbers in a value, added up.

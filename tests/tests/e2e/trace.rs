@@ -198,3 +198,76 @@ fn what_is_no_recording_is_refused() {
         "{said}"
     );
 }
+
+/// Loss on the way out, and a handler that computes: each is named as the cause
+/// of its request's time.
+#[test]
+fn why_slow_names_a_retransmission_and_a_computation() {
+    let lab = lab!("why_slow");
+    let server = Serve::new(&lab)
+        .args(&["--impair", "tx.loss=2%,seed=5", "--maxprocs", "1"])
+        .start();
+    assert_eq!(server.get("/spin?ms=400").status, 200);
+    assert_eq!(server.get("/big").status, 200);
+    let path = lab.dir().join("asked.wptrace");
+    let url = "http://10.0.0.2:8080/debug/wirepath/trace";
+    lab.run("curl", &["-s", "-o", path.to_str().unwrap(), url])
+        .ok();
+    let text = trace(&["why-slow", path.to_str().unwrap()]);
+    let of = |request: &str| -> String {
+        let parts = text.split("\n#").filter(|part| part.contains(request));
+        parts.map(str::to_owned).collect()
+    };
+    assert!(
+        of("GET /spin?ms=400").contains("computing in the handler"),
+        "{text}"
+    );
+    assert!(
+        of("GET /big").contains("sending again what was lost")
+            || of("GET /big").contains("waiting for the peer"),
+        "{text}"
+    );
+    println!("{text}");
+}
+
+/// A recording has the last frames if that was asked for, and a running server
+/// gives one over its control socket.
+#[test]
+fn frames_come_with_a_recording_and_a_running_server_gives_one() {
+    let lab = lab!("recorded_frames");
+    let dir = lab.dir().join("recordings");
+    let socket = lab.dir().join("control.sock");
+    let socket = socket.to_str().unwrap();
+    let flags = [
+        "--record-dir",
+        dir.to_str().unwrap(),
+        "--record-frames",
+        "1MiB",
+        "--control",
+        socket,
+    ];
+    let mut server = Serve::new(&lab).args(&flags).start();
+    assert_eq!(server.get("/users/ann").status, 200);
+    server.daemon().signal(rustix::process::Signal::USR2);
+    wait_until("a recording", || !recordings(&dir).is_empty());
+    let recording = &recordings(&dir)[0];
+    let frames = lab.dir().join("frames.pcapng");
+    trace(&[
+        "frames",
+        recording.to_str().unwrap(),
+        "-o",
+        frames.to_str().unwrap(),
+    ]);
+    let asked = crate::capture::tshark(&lab, &frames, "http.request", "http.request.uri");
+    assert_eq!(asked, ["/users/ann"]);
+    let summary: Value =
+        serde_json::from_str(&trace(&["summary", "--from", socket, "--json"])).unwrap();
+    assert!(summary["requests"].as_u64() >= Some(1), "{summary}");
+    let saved = lab.dir().join("saved.wptrace");
+    trace(&["save", saved.to_str().unwrap(), "--from", socket]);
+    assert!(trace(&["tree", saved.to_str().unwrap()]).contains("/users/ann"));
+    let mut explain = std::process::Command::new(bin::wirepath());
+    let told =
+        process::run(explain.args(["explain", saved.to_str().unwrap(), "--stage", "g.run"])).ok();
+    assert!(told.text().contains("7 g.run · A P picks it"), "{told}");
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use wirepath_driver::trace::{Event, Kind};
 use wirepath_driver::{Nanos, QueueInfo};
 
@@ -21,7 +22,57 @@ pub struct Journey {
     device: String,
 }
 
+/// A stage of a journey, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// The stage's number.
+    #[serde(skip)]
+    pub number: u8,
+    /// When, since the request was first seen; None where it cannot be seen.
+    pub at: Option<String>,
+    /// How long after the stage before.
+    pub after: Option<String>,
+    /// What happened, or why that is not known.
+    pub what: String,
+    /// Goroutine, P and M.
+    pub who: String,
+}
+
 impl Journey {
+    /// Its stages, by number.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut last = self.start;
+        let mut told = Vec::with_capacity(self.steps.len());
+        for (stage, event) in &self.steps {
+            told.push(match event {
+                None => Step {
+                    number: *stage as u8,
+                    at: None,
+                    after: None,
+                    what: self.absence(*stage),
+                    who: String::new(),
+                },
+                Some(event) => self.step(*stage, event, &mut last),
+            });
+        }
+        told
+    }
+
+    fn step(&self, stage: Kind, event: &Event, last: &mut Nanos) -> Step {
+        // The handler's end is no step of the way: it spans 8 and 9.
+        let after = (stage != Kind::HttpHandler).then(|| {
+            let before = std::mem::replace(last, event.at);
+            micros(event.at.0.saturating_sub(before.0))
+        });
+        Step {
+            number: stage as u8,
+            at: Some(micros(event.at.0.saturating_sub(self.start.0))),
+            after,
+            what: words(event),
+            who: who(event),
+        }
+    }
+
     /// The journey of the request of `flow` whose first byte is at `offset` of
     /// the stream in, among `events` (by time); None when the trace does not
     /// hold it.
@@ -74,6 +125,27 @@ impl Journey {
             sees_nic_done: device.sees_nic_done,
             device: device.name.clone(),
         })
+    }
+
+    /// The journey whose stages were at these times, nanoseconds, by number less
+    /// one, in a trace.
+    pub fn of_times(
+        events: &[Event],
+        times: &[Option<u64>; 14],
+        start: u64,
+        device: &QueueInfo,
+    ) -> Journey {
+        let find = |stage: Kind, at: u64| events.iter().find(|e| e.kind == stage && e.at.0 == at);
+        let steps = Kind::STAGES.iter().zip(times);
+        Journey {
+            steps: steps
+                .map(|(&stage, at)| (stage, at.and_then(|at| find(stage, at).copied())))
+                .collect(),
+            start: Nanos(start),
+            sees_nic_rx: device.sees_nic_rx,
+            sees_nic_done: device.sees_nic_done,
+            device: device.name.clone(),
+        }
     }
 
     /// Why a stage has no event.
@@ -160,31 +232,14 @@ impl fmt::Display for Journey {
             "     {:<13}{:>11}{:>11}   {:<13}",
             "stage", "at", "step", "G    P   M"
         )?;
-        let mut last = self.start;
-        for (stage, event) in &self.steps {
-            write!(f, "{:>3}  {:<13}", *stage as u8, stage.name())?;
-            match event {
-                None => writeln!(
-                    f,
-                    "{:>11}{:>11}   {:<13}{}",
-                    "",
-                    "",
-                    "",
-                    self.absence(*stage)
-                )?,
-                Some(event) => {
-                    let at = micros(event.at.0.saturating_sub(self.start.0));
-                    // The handler's end is no step of the way: it spans 8 and 9.
-                    let step = if *stage == Kind::HttpHandler {
-                        String::new()
-                    } else {
-                        let step = micros(event.at.0.saturating_sub(last.0));
-                        last = event.at;
-                        format!("+{step}")
-                    };
-                    writeln!(f, "{at:>11}{step:>11}   {}{}", who(event), words(event))?;
-                }
-            }
+        for (step, (stage, _)) in self.steps().iter().zip(&self.steps) {
+            let after = step
+                .after
+                .as_ref()
+                .map_or(String::new(), |after| format!("+{after}"));
+            let (at, who) = (step.at.as_deref().unwrap_or_default(), &step.who);
+            write!(f, "{:>3}  {:<13}", step.number, stage.name())?;
+            writeln!(f, "{at:>11}{after:>11}   {who:<13}{}", step.what)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::device::{self, Attachment, Opened};
 use crate::failure::Failure;
 use crate::{signals, site};
 
-mod journey;
+pub mod journey;
 mod namespace;
 
 use journey::Journey;
@@ -57,20 +57,40 @@ fn server_addr() -> SocketAddr {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut capture = options.capture.clone();
     capture.pcap.get_or_insert_with(|| CAPTURE.into());
-    if options.cable {
-        return on_cable(&capture);
+    let made = make(options.cable, &capture, &mut |words| say!("{words}"))?;
+    made.tell();
+    if let Some(file) = made.attachment.finish()? {
+        say!("Open it with Wireshark, or: tshark -r {file}");
     }
-    match tap_in_namespace(&capture) {
+    Ok(())
+}
+
+/// The way of a request that is made now.
+///
+/// # Errors
+///
+/// It was not answered.
+pub fn journey(cable: bool) -> Result<Journey, Failure> {
+    let made = make(cable, &CaptureArgs::default(), &mut |_| {})?;
+    Ok(made.journey)
+}
+
+/// Makes two requests on a TAP, or on the cable; `tell` is told where.
+fn make(cable: bool, capture: &CaptureArgs, tell: &mut dyn FnMut(&str)) -> Result<Made, Failure> {
+    if cable {
+        return on_cable(capture, tell);
+    }
+    match tap_in_namespace(capture) {
         Ok(attachment) => {
-            say!(
+            tell(&format!(
                 "A request on its way from the kernel's TCP through the TAP {TAP}, in a network\n\
                  namespace of its own, to a handler and back:\n"
-            );
+            ));
             show(attachment, ask_from_kernel)
         }
         Err(refusal) => {
-            say!("No TAP here: {refusal}.\n");
-            on_cable(&capture)
+            tell(&format!("No TAP here: {refusal}.\n"));
+            on_cable(capture, tell)
         }
     }
 }
@@ -87,6 +107,7 @@ fn tap_in_namespace(capture: &CaptureArgs) -> Result<Attachment, Failure> {
         addrs: &[cidr(SERVER), cidr(SERVER_6)],
         gateways: &[],
         mac: None,
+        impair: None,
         capture,
     })?
     .assemble()?;
@@ -110,10 +131,10 @@ fn may_open_tun() -> Result<(), Failure> {
     }
 }
 
-fn on_cable(capture: &CaptureArgs) -> Result<(), Failure> {
-    say!(
+fn on_cable(capture: &CaptureArgs, tell: &mut dyn FnMut(&str)) -> Result<Made, Failure> {
+    tell(
         "A request on its way from a client on a second stack of ours, over an in-memory\n\
-         cable, to a handler and back:\n"
+         cable, to a handler and back:\n",
     );
     let (near, far) = cable(CableOptions::default()).map_err(|e| Failure::setup(&e))?;
     let config = |text| Config::new(device::mac_for(text), vec![cidr(text)]);
@@ -189,11 +210,19 @@ fn ask_once(stream: &mut (impl Read + Write)) -> std::io::Result<(String, Durati
     Ok((String::from_utf8_lossy(&answer).into_owned(), took))
 }
 
-/// Serves the demo site, has `client` ask, and tells the second request's way.
+/// Requests that were made and answered.
+struct Made {
+    /// The second one's way.
+    journey: Journey,
+    answers: Answers,
+    attachment: Attachment,
+}
+
+/// Serves the demo site, has `client` ask, and finds the second request's way.
 fn show(
     attachment: Attachment,
     client: impl FnOnce() -> Result<Answers, Failure>,
-) -> Result<(), Failure> {
+) -> Result<Made, Failure> {
     trace::enable(1 << 14);
     let runtime = Runtime::builder()
         .stack(attachment.stack.clone())
@@ -224,31 +253,37 @@ fn show(
     let _ = main.join();
     trace::disable();
     runtime.shutdown(Duration::from_secs(1));
-    tell(&answers, &attachment)?;
-    if let Some(file) = attachment.finish()? {
-        say!("Open it with Wireshark, or: tshark -r {file}");
-    }
-    Ok(())
+    let journey = second_request(&attachment)?;
+    Ok(Made {
+        journey,
+        answers,
+        attachment,
+    })
 }
 
-fn tell(answers: &Answers, attachment: &Attachment) -> Result<(), Failure> {
+fn second_request(attachment: &Attachment) -> Result<Journey, Failure> {
     let snapshot = trace::snapshot();
     // One connection: the flow is that of the handler.
     let handled = snapshot.events.iter().find(|e| e.kind == Kind::HttpHandler);
-    let journey = handled
+    handled
         .and_then(|e| {
             let offset = REQUEST.len() as u64;
             Journey::of_request(&snapshot.events, e.flow, offset, &attachment.device)
         })
-        .ok_or_else(|| Failure::running("the trace does not hold the request; this is a bug"))?;
-    say!("{journey}");
-    let status = answers.text.lines().next().unwrap_or_default();
-    let [first, second] = answers.took.map(|took| took.as_nanos() as f64 / 1e3);
-    say!(
-        "The client sent {} bytes and had all {} of «{status}» {second:.1} µs later. It was the\n\
-         second request of its connection; the first, with everything cold, took {first:.1} µs.\n",
-        REQUEST.len(),
-        answers.text.len(),
-    );
-    Ok(())
+        .ok_or_else(|| Failure::running("the trace does not hold the request; this is a bug"))
+}
+
+impl Made {
+    fn tell(&self) {
+        say!("{}", self.journey);
+        let answers = &self.answers;
+        let status = answers.text.lines().next().unwrap_or_default();
+        let [first, second] = answers.took.map(|took| took.as_nanos() as f64 / 1e3);
+        say!(
+            "The client sent {} bytes and had all {} of «{status}» {second:.1} µs later. It was the\n\
+             second request of its connection; the first, with everything cold, took {first:.1} µs.\n",
+            REQUEST.len(),
+            answers.text.len(),
+        );
+    }
 }

@@ -1,8 +1,10 @@
 //! Putting devices, capture and stack together: what `serve` and `demo` share.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
+use wirepath_driver::capture::FrameRing;
 use wirepath_driver::tap::{Tap, TapOptions};
 use wirepath_driver::{Queue, QueueInfo};
 use wirepath_stack::{Cidr, Config, MacAddr, Stack};
@@ -10,6 +12,12 @@ use wirepath_stack::{Cidr, Config, MacAddr, Stack};
 use crate::capture::live::{Live, Socket};
 use crate::capture::{CaptureArgs, Prepared, Recording};
 use crate::failure::Failure;
+use impair::ImpairSpec;
+
+pub mod impair;
+
+/// Of a frame that is kept in memory, all: a super-frame's length.
+const SNAP_LEN: usize = 65_536 + 64;
 
 /// A TAP to attach a stack to.
 pub struct TapRequest<'a> {
@@ -23,6 +31,8 @@ pub struct TapRequest<'a> {
     pub gateways: &'a [IpAddr],
     /// Its Ethernet address, or else one made from the name.
     pub mac: Option<MacAddr>,
+    /// What to do to frames on purpose.
+    pub impair: Option<&'a ImpairSpec>,
     /// What to capture.
     pub capture: &'a CaptureArgs,
 }
@@ -34,6 +44,7 @@ pub struct Opened {
     config: Config,
     capture: Option<Prepared>,
     socket: Option<Socket>,
+    frames: Option<FrameRing>,
 }
 
 impl Opened {
@@ -48,7 +59,15 @@ impl Opened {
             config,
             capture: capture.prepare()?,
             socket: None,
+            frames: None,
         })
+    }
+
+    /// Keeps the last frames in memory, as many as fit `bytes`.
+    pub fn keep_frames(mut self, bytes: Option<usize>) -> Result<Opened, Failure> {
+        let ring = |bytes| FrameRing::new(bytes, SNAP_LEN).map_err(|e| Failure::setup(&e));
+        self.frames = bytes.map(ring).transpose()?;
+        Ok(self)
     }
 
     /// Lets `wirepath capture` ask for captures of it while it runs, where there
@@ -71,11 +90,18 @@ impl Opened {
         if let Some(live) = &live {
             queues = queues.into_iter().map(|q| live.wrap(q)).collect();
         }
+        if let Some(frames) = &self.frames {
+            queues = queues
+                .into_iter()
+                .map(|q| Box::new(frames.wrap(q)) as Box<dyn Queue>)
+                .collect();
+        }
         let stack = Stack::new(self.config, queues).map_err(|e| Failure::setup(&e))?;
         Ok(Attachment {
             stack,
             device,
             capture,
+            frames: self.frames.map(|ring| Arc::new(Mutex::new(ring))),
             _live: live,
         })
     }
@@ -88,6 +114,8 @@ pub struct Attachment {
     /// The device's first queue, as it describes itself.
     pub device: QueueInfo,
     capture: Option<Recording>,
+    /// The last frames, if they are kept.
+    pub frames: Option<Arc<Mutex<FrameRing>>>,
     _live: Option<Live>,
 }
 
@@ -106,8 +134,16 @@ pub fn open_tap(request: &TapRequest<'_>) -> Result<Opened, Failure> {
     let mac = request.mac.unwrap_or_else(|| mac_for(request.name));
     let mut config = Config::new(mac, request.addrs.to_vec());
     config.gateways = request.gateways.to_vec();
-    let queues = taps.into_iter().map(|tap| Box::new(tap) as Box<dyn Queue>);
-    Opened::new(queues.collect(), config, request.capture)
+    let mut queues: Vec<Box<dyn Queue>> = Vec::new();
+    for (number, tap) in taps.into_iter().enumerate() {
+        // Below the capture, which then shows what the stack saw and sent.
+        let tap: Box<dyn Queue> = Box::new(tap);
+        queues.push(match request.impair {
+            Some(spec) => spec.wrap(tap, number),
+            None => tap,
+        });
+    }
+    Opened::new(queues, config, request.capture)
 }
 
 /// A locally administered address that is the same at every start, so that

@@ -39,6 +39,17 @@ impl Entry {
         })
     }
 
+    /// The counters, as `STAGE` and `STAGE_PLACE`; or, not `counted`, the places
+    /// that frames stay in for a while, whose numbers fall again.
+    pub fn numbers(&self, counted: bool) -> impl Iterator<Item = (String, u64)> {
+        let stays = |place: &str| ["waiting", "in_ring", "in_flight"].contains(&place);
+        let all = counted.then(|| (self.stage.to_owned(), self.frames));
+        let places = self.went.iter();
+        let places = places.filter(move |(place, _)| stays(place) != counted);
+        all.into_iter()
+            .chain(places.map(|(place, frames)| (format!("{}_{place}", self.stage), *frames)))
+    }
+
     /// As all tools share it.
     pub fn row(&self) -> LedgerRow {
         LedgerRow {
@@ -137,6 +148,14 @@ mod tests {
         );
         assert_eq!(entry.json()["unaccounted"], 1);
         assert_eq!(entry.json()["went"]["to_ndp"], 0);
+        entry.went.push(("waiting", 1));
+        let numbers = |counted| -> Vec<_> { entry.numbers(counted).collect() };
+        let counters = [("", 6), ("_to_arp", 2), ("_to_ndp", 0), ("_dropped", 3)];
+        assert_eq!(
+            numbers(true),
+            counters.map(|(place, n)| (format!("stack.rx{place}"), n))
+        );
+        assert_eq!(numbers(false), [("stack.rx_waiting".to_owned(), 1)]);
     }
 
     #[test]

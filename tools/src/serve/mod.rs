@@ -8,12 +8,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use wirepath::runtime::net::{Network, TcpListener};
 use wirepath::runtime::{self, Builder, Runtime};
-use wirepath::{FileServer, ServeError, ServeMux, Server};
+use wirepath::see::recorder::Frames;
+use wirepath::{ServeError, Server};
 use wirepath_stack::Stack;
 
 use crate::control::Listening;
@@ -27,7 +28,7 @@ mod ledger;
 mod notify;
 pub mod options;
 mod plan;
-mod recorder;
+pub(crate) mod recorder;
 mod report;
 #[cfg_attr(not(feature = "xdp"), path = "no_xdp.rs")]
 mod xdp;
@@ -78,7 +79,15 @@ pub fn run_server(options: &Options, make: MakeServer<'_>) -> Result<(), Failure
     match (options.kernel, &options.tap, &options.xdp.interface) {
         (Some(listen), ..) => {
             let control = Listening::open(options.control.as_ref())?;
-            serve(options, make, None, listen, control, greeting::on_kernel)
+            serve(
+                options,
+                make,
+                None,
+                None,
+                listen,
+                control,
+                greeting::on_kernel,
+            )
         }
         (None, Some(tap), _) => run_on_tap(options, make, tap),
         (None, None, Some(interface)) => run_on_xdp(options, make, interface),
@@ -99,9 +108,13 @@ fn run_on_tap(options: &Options, make: MakeServer<'_>, tap: &str) -> Result<(), 
         addrs: &options.addrs,
         gateways: &options.gateways,
         mac: options.mac,
+        impair: options.impair.as_ref(),
         capture: &options.capture,
     })?;
-    let greeting = greeting::on_tap(tap, &options.addrs, options.listen);
+    let mut greeting = greeting::on_tap(tap, &options.addrs, options.listen);
+    if let Some(impair) = &options.impair {
+        greeting += &format!("Frames are impaired on purpose: {}.\n", impair.text());
+    }
     serve_on_device(options, make, opened, None, successor.as_ref(), greeting)
 }
 
@@ -161,13 +174,21 @@ fn serve_on_device(
     let opened = opened.can_be_asked();
     let control = Listening::open(options.control.as_ref())?;
     privileges::drop_all(successor).map_err(|e| Failure::setup(&e))?;
-    let attachment = opened.assemble()?;
+    let attachment = opened
+        .keep_frames(options.recorder.record_frames)?
+        .assemble()?;
+    let frames = attachment.frames.clone().map(|ring| {
+        let take = move || ring.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Arc::new(take) as Frames
+    });
     let below = Below {
         stack: attachment.stack.clone(),
         card,
     };
     let listen = options.listen;
-    serve(options, make, Some(&below), listen, control, |_| greeting)?;
+    serve(options, make, Some(&below), frames, listen, control, |_| {
+        greeting
+    })?;
     attachment.finish()?;
     Ok(())
 }
@@ -179,6 +200,7 @@ fn serve(
     options: &Options,
     make: MakeServer<'_>,
     below: Option<&Below>,
+    frames: Option<Frames>,
     listen: SocketAddr,
     control: Option<Listening>,
     greet: impl FnOnce(SocketAddr) -> String + Send + 'static,
@@ -190,7 +212,7 @@ fn serve(
         .map_err(|e| Failure::setup(&e))?;
     signals::on_quit(runtime.handle())
         .map_err(|e| Failure::running(format!("cannot wait for signals: {e}")))?;
-    let _recorder = options.recorder.watch(&runtime.handle())?;
+    let _recorder = options.recorder.watch(&runtime.handle(), frames)?;
     let server = make(below.cloned())?;
     let scene = report::scene(runtime.handle(), &server, below);
     let _control = control.map(|socket| socket.answer(scene)).transpose()?;
@@ -259,32 +281,27 @@ fn make_server(options: &Options, below: Option<Below>) -> Result<Server, Failur
         move || report::counters(server.get(), below.as_ref())
     };
     let scene = {
-        let server = server.clone();
+        let (server, below) = (server.clone(), below.clone());
         move || {
             let server = server.get().expect("it is made before it serves");
             let runtime = runtime::Handle::current().expect("pages are asked for on goroutines");
             report::scene(runtime, server, below.as_ref())
         }
     };
-    let mut mux = match &options.root {
-        None => site::mux(network),
-        Some(root) => {
-            let files = FileServer::new(root).map_err(|e| {
-                Failure::refused(format!(
-                    "cannot serve files of --root {}: {e}",
-                    root.display()
-                ))
-            })?;
-            let mut mux = ServeMux::new();
-            mux.handle("/", files);
-            mux
-        }
-    };
+    let mut mux = site::of(network, options.root.as_deref())?;
     site::add_counters(&mut mux, &options.debug_from, counters);
     if options.shows_page() {
         site::add_page(&mut mux, &options.debug_from, scene);
     }
-    Ok(server.get_or_init(|| Server::new(mux)).clone())
+    let make = || match options.metrics {
+        true => {
+            let metrics = report::metrics(below);
+            site::add_metrics(&mut mux, &options.debug_from, &metrics);
+            Server::new(metrics.measure(mux))
+        }
+        false => Server::new(mux),
+    };
+    Ok(server.get_or_init(make).clone())
 }
 
 fn serve_until_stopped(

@@ -15,6 +15,7 @@ use wirepath_stack::{Cidr, MacAddr};
 use super::recorder::RecorderArgs;
 use crate::capture::CaptureArgs;
 use crate::control::ControlPath;
+use crate::device::impair::ImpairSpec;
 
 /// Queues that one server takes at most: more than any card has today, and few
 /// enough that a slip of the finger does not ask for the machine's memory.
@@ -75,10 +76,20 @@ pub struct Options {
     /// Do not show it (the default with --xdp).
     #[arg(long, overrides_with = "debug_page")]
     pub no_debug_page: bool,
-    /// Who sees the pages below /debug/, as 192.0.2.0/24; again for more. By
-    /// default loopback, private and link-local addresses.
+    /// Answer GET /metrics in OpenMetrics text, as Prometheus reads it: how long
+    /// handlers took, by route, and the counters of server, runtime and frames.
+    #[arg(long)]
+    pub metrics: bool,
+    /// Who sees the pages below /debug/ and /metrics, as 192.0.2.0/24; again for
+    /// more. By default loopback, private and link-local addresses.
     #[arg(long, value_name = "ADDR/PREFIX")]
     pub debug_from: Vec<Cidr>,
+    /// Lose, delay and reorder frames on purpose, by chance but the same each
+    /// time: `loss=1%,delay=5ms,jitter=1ms,reorder=1%,duplicate=1%,corrupt=0.1%,rate=10mbit,seed=7`;
+    /// `rx.loss=1%` is that of received frames only. For tests and for teaching,
+    /// on a TAP.
+    #[arg(long, value_name = "SPEC", conflicts_with_all = ["kernel", "interface"])]
+    pub impair: Option<ImpairSpec>,
     /// Become this user once the device is open, when started as root.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

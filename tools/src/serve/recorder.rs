@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use wirepath::runtime::{Handle, trace};
-use wirepath::see::recorder::{self, Recorder};
+use wirepath::see::recorder::{self, Frames, Recorder};
 
 use crate::failure::Failure;
 use crate::signals;
@@ -27,6 +27,16 @@ pub struct RecorderArgs {
     /// A handler that takes longer is slow: 250ms, 2s.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "record_dir")]
     pub slow: Option<Duration>,
+    /// Keep the last frames in memory as well, as many as fit, and put them into
+    /// each recording: 16MiB. `wirepath trace frames` takes them out again.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_size,
+        requires = "record_dir",
+        conflicts_with = "kernel"
+    )]
+    pub record_frames: Option<usize>,
 }
 
 /// Whether something is on.
@@ -56,6 +66,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Some(time).filter(|time| !time.is_zero()).ok_or_else(form)
 }
 
+/// `64KiB`, `16MiB`, `1GiB`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let bytes = units.iter().find_map(|&(name, shift)| {
+        let number: usize = text.strip_suffix(name)?.trim().parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    bytes
+        .filter(|bytes| (1 << 16..=1 << 34).contains(bytes))
+        .ok_or_else(|| "write a size with its unit, from 64KiB to 16GiB".into())
+}
+
 impl RecorderArgs {
     /// Switches the recorder on, before there are threads that write events.
     pub fn enable(&self) -> Result<(), Failure> {
@@ -73,12 +95,17 @@ impl RecorderArgs {
     }
 
     /// Begins to watch the runtime, if a directory was given.
-    pub fn watch(&self, runtime: &Handle) -> Result<Option<Recorder>, Failure> {
+    pub fn watch(
+        &self,
+        runtime: &Handle,
+        frames: Option<Frames>,
+    ) -> Result<Option<Recorder>, Failure> {
         let Some(dir) = &self.record_dir else {
             return Ok(None);
         };
         let options = recorder::Options {
             slow: self.slow,
+            frames,
             ..recorder::Options::new(dir)
         };
         let started = Recorder::start(runtime.clone(), options).map_err(|e| {

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use wirepath::Server;
+use wirepath::metrics::Metrics;
 use wirepath::runtime::{self, Handle};
 use wirepath::see::Scene;
 use wirepath_stack::Stack;
@@ -62,6 +63,25 @@ pub fn counters(server: Option<&Server>, below: Option<&Below>) -> Value {
         }
     }
     all
+}
+
+/// What `/metrics` tells beside the server and its runtime: the ledger, in
+/// counters but for the places that frames go on from.
+pub fn metrics(below: Option<Below>) -> Metrics {
+    let Some(below) = below else {
+        return Metrics::new();
+    };
+    let of = |counted: bool| {
+        let below = below.clone();
+        move || {
+            let ledger = below.ledger();
+            let numbers = ledger.iter().flat_map(|entry| entry.numbers(counted));
+            numbers.collect()
+        }
+    };
+    Metrics::new()
+        .counters("frames", of(true))
+        .gauges("frames", of(false))
 }
 
 /// What is printed at the end.

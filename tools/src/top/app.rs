@@ -1,6 +1,7 @@
 //! What is looked at: the tab, the selection, the filter, and the last states.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use wirepath::see::state::{Flow, Goroutine, Route, State};
@@ -61,6 +62,8 @@ pub struct App {
     pub history: VecDeque<u64>,
     /// Why the server does not answer.
     pub lost: Option<String>,
+    /// How long there was no news that was due.
+    pub silence: Option<Duration>,
     pub tab: Tab,
     pub selected: usize,
     /// The row that is looked at alone, by its identity.
@@ -81,6 +84,7 @@ impl App {
             rates: None,
             history: VecDeque::new(),
             lost: None,
+            silence: None,
             tab: Tab::Overview,
             selected: 0,
             drilled: None,

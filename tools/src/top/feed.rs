@@ -21,7 +21,8 @@ pub enum News {
 }
 
 /// Begins to ask every `interval`. A server that is gone is looked for at its
-/// path, as often. The thread ends once nobody listens.
+/// path, as often, and nowhere else: another server is another one. The thread
+/// ends once nobody listens.
 pub fn start(mut client: Client, interval: Duration, wanted: Wanted) -> io::Result<Receiver<News>> {
     let (news, feed) = mpsc::sync_channel(AHEAD);
     let path = client.path().display().to_string();
@@ -30,7 +31,7 @@ pub fn start(mut client: Client, interval: Duration, wanted: Wanted) -> io::Resu
             let told = match client.state(&wanted) {
                 Ok(state) => News::State(Box::new(state)),
                 Err(failure) => {
-                    if let Ok(found) = Client::find(Some(&path)).or_else(|_| Client::find(None)) {
+                    if let Ok(found) = Client::find(Some(&path)) {
                         client = found;
                     }
                     News::Lost(failure.to_string())

@@ -12,7 +12,7 @@ mod view;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ratatui::Terminal;
@@ -32,6 +32,8 @@ use rates::Rates;
 const KEY_LOOK: Duration = Duration::from_millis(50);
 /// The least time between two questions: more would be the server's work.
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+/// How much later than that an answer may come before it is missed.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What is asked for: more than a screen shows, and little enough to be quick.
 const WANTED: Wanted = Wanted {
     flows: 500,
@@ -112,12 +114,15 @@ fn watch(client: Client, interval: Duration) -> Result<(), Failure> {
     let feed = feed::start(client, interval, WANTED).map_err(failed)?;
     // Has a panic restore the terminal too.
     let mut terminal = ratatui::try_init().map_err(failed)?;
+    let mut heard = Instant::now();
     let mut app = App::new(std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()));
     let shown = (|| {
         while !app.is_done && !ended.load(Ordering::Relaxed) {
             for news in feed.try_iter() {
                 app.hear(news);
+                heard = Instant::now();
             }
+            app.silence = Some(heard.elapsed()).filter(|silence| *silence > interval + PATIENCE);
             terminal.draw(|frame| view::draw(frame, &mut app))?;
             if event::poll(KEY_LOOK)?
                 && let Event::Key(key) = event::read()?

@@ -90,12 +90,11 @@ fn header(app: &App) -> Vec<Line<'static>> {
             },
             open_connections(state),
         );
-        let in_flight = state.flows.iter().filter(|f| f.request.is_some()).count();
         let _ = write!(
             second,
             "{} requests/s  {} in flight  {} errors/s  {} in all",
             amount(rates.requests),
-            in_flight,
+            state.in_flight,
             amount(rates.errors),
             count(&state.http, "requests"),
         );
@@ -121,7 +120,11 @@ fn open_connections(state: &State) -> u64 {
 fn footer(app: &App) -> Line<'static> {
     let alarm = Style::new().add_modifier(Modifier::REVERSED);
     if let Some(why) = &app.lost {
-        return Line::styled(format!("{why}; waiting for it (q: quit)"), alarm);
+        return Line::styled(format!("waiting (q: quit): {why}"), alarm);
+    }
+    if let Some(silence) = app.silence {
+        let text = format!("waiting (q: quit): no answer for {} s", silence.as_secs());
+        return Line::styled(text, alarm);
     }
     if app.is_typing {
         return Line::raw(format!("filter: {}_", app.filter));
@@ -151,7 +154,7 @@ fn overview(frame: &mut Frame<'_>, area: Rect, app: &App, state: &State) {
         Layout::vertical([Constraint::Length(text_len), Constraint::Min(0)]).areas(area);
     frame.render_widget(Paragraph::new(lines.join("\n")), text);
     let spark = Rect {
-        height: spark.height.min(8),
+        height: spark.height.min(16),
         ..spark
     };
     if spark.height >= 3 {

@@ -1,7 +1,8 @@
 //! `wirepath trace`: what a recording of the flight recorder says.
 //!
-//! A recording comes from `/debug/wirepath/trace`, from `serve --record-dir`, or
-//! from an API of the server ([`wirepath::see::Recording`]).
+//! A recording is taken from a running server, or is a file: from
+//! `/debug/wirepath/trace`, from `serve --record-dir`, or from an API of the
+//! server ([`wirepath::see::Recording`]).
 
 mod perfetto;
 mod summary;
@@ -13,9 +14,13 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
 use wirepath::see::Recording;
 use wirepath::see::journey::Journey;
+use wirepath_driver::QueueInfo;
 
+use crate::control::Client;
+use crate::demo;
 use crate::failure::Failure;
 
 /// What is asked of a recording.
@@ -34,14 +39,48 @@ enum View {
     /// The slowest requests, and what each hop of them had to do with it.
     WhySlow(WhySlowOptions),
     /// A file for Perfetto (ui.perfetto.dev) or chrome://tracing.
-    Perfetto(PerfettoOptions),
+    Perfetto(ToFile),
+    /// The recording itself, taken from a running server.
+    Save(SaveOptions),
+    /// The frames that a recording has (`serve --record-frames`), as a pcapng file.
+    Frames(ToFile),
+}
+
+/// Where a recording comes from.
+#[derive(Args)]
+struct From {
+    /// The recording (`-`: stdin); by default one is taken from a running server.
+    file: Option<PathBuf>,
+    /// That server: its process number, or the path of its control socket. By
+    /// default the only one that is running.
+    #[arg(long, value_name = "PID|PATH", conflicts_with = "file")]
+    from: Option<String>,
+}
+
+impl From {
+    fn read(&self) -> Result<Recording, Failure> {
+        match &self.file {
+            Some(file) => read(file),
+            None => {
+                let bytes = take(self.from.as_deref())?;
+                Recording::read(&bytes[..]).map_err(|e| Failure::setup(&e))
+            }
+        }
+    }
+}
+
+/// The bytes of a recording of a running server.
+fn take(from: Option<&str>) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    Client::find(from)?.trace(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What all views take.
 #[derive(Args)]
 struct Common {
-    /// The recording (`-`: stdin).
-    file: PathBuf,
+    #[command(flatten)]
+    from: From,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -69,32 +108,63 @@ struct WhySlowOptions {
     number: usize,
 }
 
+/// What goes into a file.
 #[derive(Args)]
-struct PerfettoOptions {
-    /// The recording (`-`: stdin).
-    file: PathBuf,
+struct ToFile {
+    #[command(flatten)]
+    from: From,
     /// Where to (`-`: stdout).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+}
+
+#[derive(Args)]
+struct SaveOptions {
+    /// Where to (`-`: stdout).
+    file: PathBuf,
+    /// The server: its process number, or the path of its control socket. By
+    /// default the only one that is running.
+    #[arg(long, value_name = "PID|PATH")]
+    from: Option<String>,
+}
+
+/// Writes to a file or stdout, and says `said` unless stdout has what was written.
+fn write_to(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    said: &str,
+) -> Result<(), Failure> {
+    let name = path.display();
+    let failed = |e: io::Error| Failure::running(format!("cannot write {name}: {e}"));
+    if path == Path::new("-") {
+        let mut sink = BufWriter::new(io::stdout().lock());
+        return write(&mut sink).and_then(|()| sink.flush()).map_err(failed);
+    }
+    let mut sink = BufWriter::new(File::create(path).map_err(failed)?);
+    write(&mut sink)
+        .and_then(|()| sink.flush())
+        .map_err(failed)?;
+    say!("{name}: {said}");
+    Ok(())
 }
 
 /// Reads the recording and shows it.
 pub fn run(options: &Options) -> Result<(), Failure> {
     match &options.view {
         View::Summary(common) => {
-            let recording = read(&common.file)?;
+            let recording = common.from.read()?;
             let summary = summary::Summary::of(&recording, &journeys(&recording));
             print(common, &summary)
         }
         View::Tree(options) => {
-            let recording = read(&options.common.file)?;
+            let recording = options.common.from.read()?;
             let told = journeys(&recording);
             let route = options.route.as_deref();
             let (number, journey) = choose(&told, options.request, route)?;
             print(&options.common, &tree::Tree::new(number, journey))
         }
         View::WhySlow(options) => {
-            let recording = read(&options.common.file)?;
+            let recording = options.common.from.read()?;
             let told = journeys(&recording);
             print(
                 &options.common,
@@ -102,6 +172,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             )
         }
         View::Perfetto(options) => to_perfetto(options),
+        View::Save(options) => save(options),
+        View::Frames(options) => frames(options),
     }
 }
 
@@ -138,6 +210,31 @@ fn journeys(recording: &Recording) -> Vec<Journey> {
     Journey::all(&recording.events, &recording.names())
 }
 
+/// The way of a recording's request, by its number, or of the slowest.
+///
+/// # Errors
+///
+/// The recording cannot be read, or has no such request.
+pub fn journey_of(file: &Path, number: Option<usize>) -> Result<demo::journey::Journey, Failure> {
+    let recording = read(file)?;
+    let told = journeys(&recording);
+    let (_, journey) = choose(&told, number, None)?;
+    let queue = recording.meta.queues.first().cloned().unwrap_or_default();
+    let device = QueueInfo {
+        name: queue.name,
+        mtu: 0,
+        sees_nic_rx: queue.sees_nic_rx,
+        sees_nic_done: queue.sees_nic_done,
+    };
+    let (times, start) = (&journey.stages, journey.start);
+    Ok(demo::journey::Journey::of_times(
+        &recording.events,
+        times,
+        start,
+        &device,
+    ))
+}
+
 /// The request that was asked for, with its number.
 fn choose<'j>(
     told: &'j [Journey],
@@ -168,29 +265,46 @@ fn choose<'j>(
     })
 }
 
-fn to_perfetto(options: &PerfettoOptions) -> Result<(), Failure> {
-    let recording = read(&options.file)?;
+fn to_perfetto(options: &ToFile) -> Result<(), Failure> {
+    let recording = options.from.read()?;
     let told = journeys(&recording);
-    let name = options.output.display().to_string();
-    let failed = |e: io::Error| Failure::running(format!("cannot write {name}: {e}"));
-    if name == "-" {
-        let mut sink = BufWriter::new(io::stdout().lock());
-        perfetto::write(&recording, &told, &mut sink).map_err(failed)?;
-        return sink.flush().map_err(failed);
-    }
-    let mut sink = BufWriter::new(File::create(&options.output).map_err(failed)?);
-    perfetto::write(&recording, &told, &mut sink).map_err(failed)?;
-    sink.flush().map_err(failed)?;
-    say!(
-        "{name}: {} events, {} requests; open it in ui.perfetto.dev (it stays on your machine)",
+    let said = format!(
+        "{} events, {} requests; open it in ui.perfetto.dev (it stays on your machine)",
         recording.events.len(),
         told.len()
     );
-    Ok(())
+    write_to(
+        &options.output,
+        |mut sink| perfetto::write(&recording, &told, &mut sink),
+        &said,
+    )
+}
+
+fn save(options: &SaveOptions) -> Result<(), Failure> {
+    let bytes = take(options.from.as_deref())?;
+    let said = format!(
+        "{}; `wirepath trace summary` tells what it holds",
+        HumanBytes(bytes.len() as u64)
+    );
+    write_to(&options.file, |sink| sink.write_all(&bytes), &said)
+}
+
+fn frames(options: &ToFile) -> Result<(), Failure> {
+    let recording = options.from.read()?;
+    let frames = recording.frames.ok_or_else(|| {
+        Failure::refused(
+            "the recording has no frames; a server keeps some with --record-frames 16MiB",
+        )
+    })?;
+    let said = format!(
+        "{}; `wirepath inspect` reads it, and so does Wireshark",
+        HumanBytes(frames.len() as u64)
+    );
+    write_to(&options.output, |sink| sink.write_all(&frames), &said)
 }
 
 /// A duration in the unit that fits it: `180 ms`, `12.3 µs`.
-fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     let scaled = |unit: u64, name: &str| match ns / unit {
         whole @ 100.. => format!("{whole} {name}"),
         whole => format!("{whole}.{} {name}", ns % unit * 10 / unit),

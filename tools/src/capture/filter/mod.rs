@@ -123,7 +123,13 @@ impl Filter {
 
     /// Whether it asks for what only a trace tells.
     pub fn asks_trace(&self) -> bool {
-        self.test.asks_trace()
+        self.test
+            .asks(&|test| matches!(test, Test::Fd(_) | Test::Route(_) | Test::Status(_)))
+    }
+
+    /// Whether it asks which way a frame went.
+    pub fn asks_direction(&self) -> bool {
+        self.test.asks(&|test| matches!(test, Test::Direction(_)))
     }
 
     /// What it says of a frame, of which `connection` is known, if it is of one.
@@ -157,12 +163,12 @@ impl Connection for Unknown {
 }
 
 impl Test {
-    fn asks_trace(&self) -> bool {
+    /// Whether a test in it is such a one.
+    fn asks(&self, is_one: &dyn Fn(&Test) -> bool) -> bool {
         match self {
-            Test::And(a, b) | Test::Or(a, b) => a.asks_trace() || b.asks_trace(),
-            Test::Not(a) => a.asks_trace(),
-            Test::Fd(_) | Test::Route(_) | Test::Status(_) => true,
-            _ => false,
+            Test::And(a, b) | Test::Or(a, b) => a.asks(is_one) || b.asks(is_one),
+            Test::Not(a) => a.asks(is_one),
+            test => is_one(test),
         }
     }
 

@@ -149,7 +149,7 @@ fn a_filter_and_a_selection_choose_one_flow() {
 fn a_server_that_ended_is_said_so_and_pausing_keeps_the_state() {
     let mut app = app();
     app.hear(News::Lost("the server has ended".to_owned()));
-    has(&mut app, &["the server has ended; waiting for it"]);
+    has(&mut app, &["waiting (q: quit): the server has ended"]);
     press(&mut app, "p");
     app.hear(News::State(Box::new(state(3, 9_000))));
     assert_eq!(app.state.as_ref().unwrap().http["requests"], 500);
