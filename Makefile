@@ -12,7 +12,8 @@ TEST_TOOLS := curl:curl ip:iproute2 ping:iputils-ping tshark:tshark \
 	ethtool:ethtool bpftool:bpftool
 # What the C library under the feature `xdp` is built with.
 XDP_TOOLS := clang:clang llc:llvm m4:m4 make:make pkg-config:pkg-config \
-	/usr/include/gelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev
+	/usr/include/gelf.h:libelf-dev /usr/include/pcap.h:libpcap-dev \
+	/usr/include/zlib.h:zlib1g-dev
 # What the benchmarks call besides; Go comes from PyPI, see benches/run.
 BENCH_TOOLS := curl:curl ip:iproute2 wrk:wrk valgrind:valgrind \
 	python3:python3 taskset:util-linux sysctl:procps tcpdump:tcpdump tshark:tshark
