@@ -267,7 +267,7 @@ impl Conn {
 
     /// Bytes sent and not acknowledged.
     pub(crate) fn in_flight(&self) -> usize {
-        let ahead = self.sent.next().wrapping_sub(self.snd_una());
+        let ahead = self.sent.furthest.wrapping_sub(self.snd_una());
         usize::try_from(ahead.cast_signed()).unwrap_or(0)
     }
 
@@ -303,10 +303,25 @@ impl Conn {
         was_shut && window > 0
     }
 
-    /// Whether there is something to send that the peer's window does not let
-    /// out.
-    pub(crate) fn waits_for_window(&self) -> bool {
-        self.peer_window == 0 && self.socket.get().send_queue() > 0
+    /// Whether there is data that the peer has not acknowledged, sent or not.
+    pub(crate) fn awaits_ack_of_data(&self) -> bool {
+        self.socket.get().send_queue() > 0
+            && matches!(
+                self.state(),
+                State::Established
+                    | State::CloseWait
+                    | State::FinWait1
+                    | State::Closing
+                    | State::LastAck
+            )
+    }
+
+    /// Whether everything written has been sent, and the peer's window has shut
+    /// over some of it.
+    pub(crate) fn is_all_in_flight_shut_out(&self) -> bool {
+        self.peer_window == 0
+            && self.awaits_ack_of_data()
+            && !segment::after(self.written_end().0, self.sent.furthest)
     }
 
     /// Whether our FIN is all that the peer has not acknowledged.
@@ -355,8 +370,7 @@ impl Conn {
             return;
         }
         let queued = u32::try_from(self.socket.get().send_queue()).unwrap_or(u32::MAX);
-        let in_flight = self.sent.next().wrapping_sub(self.snd_una()).cast_signed();
-        let in_flight = in_flight.max(0).cast_unsigned().min(queued);
+        let in_flight = (self.in_flight() as u32).min(queued);
         let next = (queued - in_flight).min(self.mss);
         if self.sent.is_again || in_flight + next > self.initial_window {
             self.marks.insert(Marks::CONTROLLED);
@@ -369,7 +383,9 @@ impl Conn {
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.active_at = now;
         self.heard_at = now;
-        self.probes = 0;
+        if std::mem::take(&mut self.probes) > 0 {
+            self.socket.get_mut().set_keep_alive(None);
+        }
         self.marks.insert(Marks::RESIDENT);
     }
 

@@ -257,9 +257,13 @@ impl Line<'_> {
         // No segment is without flags: none went before.
         let is_first = self.sent.flags == 0;
         let has_length = sent.next() != sent.seq;
-        if !is_first && has_length && segment::after(self.sent.next(), sent.seq) {
-            sent.is_again = true;
+        sent.furthest = sent.next();
+        if !is_first && segment::after(self.sent.furthest, sent.seq) {
+            sent.is_again = has_length;
             counters.tcp_retransmits += u64::from(sent.len > 0);
+            if segment::after(self.sent.furthest, sent.furthest) {
+                sent.furthest = self.sent.furthest;
+            }
         }
         sent.tally = self.sent.tally.with(&sent, segment::turn_time());
         *self.sent = sent;

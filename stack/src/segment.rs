@@ -61,8 +61,9 @@ pub(crate) struct Sent {
     pub(crate) flags: u8,
     /// Bytes of data.
     pub(crate) len: u32,
-    /// It begins before the end of the one before: it went out once more, or a
-    /// probe did.
+    /// The sequence number after all that has left so far (SND.NXT of RFC 9293).
+    pub(crate) furthest: u32,
+    /// It begins before that: it went out once more, or a probe did.
     pub(crate) is_again: bool,
     /// Timestamp value and echo, when the connection has the option.
     pub(crate) timestamp: Option<(u32, u32)>,
@@ -143,6 +144,7 @@ impl Sent {
             window: u16::from_be_bytes([header[14], header[15]]),
             flags: header[13],
             len: u32::try_from(tcp.len().checked_sub(header_len)?).ok()?,
+            furthest: 0,
             is_again: false,
             timestamp: None,
             window_scale: None,

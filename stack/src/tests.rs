@@ -9,6 +9,7 @@ mod hostile;
 mod lagging;
 mod names;
 mod outgoing;
+mod small_window;
 mod steering;
 mod streams;
 mod wire_faults;

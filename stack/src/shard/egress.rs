@@ -169,8 +169,8 @@ impl Shard {
         let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
             return;
         };
-        if tcp.is_none() && conn.waits_for_window() {
-            self.probe_shut_window(now, slot);
+        if tcp.is_none() && conn.awaits_ack_of_data() {
+            self.revive(now, slot);
             tcp = self.tcp_deadline(now, slot);
         }
         let own = self.slots.conn(slot).and_then(|conn| conn.next_deadline());

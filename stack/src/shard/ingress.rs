@@ -12,6 +12,7 @@ use wirepath_driver::{Frame, Nanos, Offload};
 
 use super::fate::Fate;
 use super::{Shard, instant, no_line, timeouts};
+use crate::addr::MacAddr;
 use crate::conn::{Conn, Marks, Phase};
 use crate::flow::{Entry, FlowKey};
 use crate::icmp::Unreachable;
@@ -173,8 +174,13 @@ impl Shard {
         {
             conn.trace_ingress(segment, frame, found, &Before { received, window });
         }
-        if reopens {
-            self.send_again(now, slot, segment.window);
+        if reopens
+            && self
+                .slots
+                .conn(slot)
+                .is_some_and(|conn| conn.in_flight() > 0)
+        {
+            self.send_again(now, slot);
         }
         self.after_ingress(now, frame, segment, slot);
     }
@@ -206,23 +212,19 @@ impl Shard {
         polled.is_ok()
     }
 
-    /// Sends the first unacknowledged segment again, now that the peer's window
-    /// is open.
+    /// Has smoltcp send the first unacknowledged segment again.
     ///
     /// When a window shuts over data in flight, smoltcp trades its
     /// retransmission timer for zero-window probes, and when it opens again it
     /// has neither: what the peer dropped meanwhile would never be sent again
-    /// (RFC 9293 §3.8.6.1 asks for both). Three duplicates of the ACK that opened
-    /// the window start its fast retransmission (RFC 5681 §3.2), and with it the
-    /// timer.
+    /// (RFC 9293 §3.8.6.1 asks for both). Three duplicates of the peer's last ACK
+    /// start its fast retransmission (RFC 5681 §3.2), and with it the timer; a
+    /// change of the window before them has it count from zero.
     #[cold]
-    fn send_again(&mut self, now: Nanos, slot: u32, window: u16) {
+    fn send_again(&mut self, now: Nanos, slot: u32) {
         let Some(conn) = self.slots.conn(slot).filter(|c| !c.is_detached()) else {
             return;
         };
-        if !segment::after(conn.sent.next(), conn.snd_una()) {
-            return;
-        }
         if conn.awaits_ack_of_fin() {
             // Its own timer alone makes smoltcp send a FIN again.
             if let Some(at) = self.tcp_deadline(now, slot) {
@@ -230,23 +232,28 @@ impl Shard {
             }
             return;
         }
-        let packet = conn.last_ack_again(window);
-        for _ in 0..3 {
-            if !self.feed(now, slot, &packet) {
+        let window = conn.peer_window();
+        let [other, same] = [window ^ 1, window].map(|window| conn.last_ack_again(window));
+        for packet in [&other, &same, &same, &same, &same] {
+            if !self.feed(now, slot, packet) {
                 return;
             }
         }
     }
 
-    /// Starts smoltcp's zero-window probes, which it does not do by itself when
-    /// its retransmission timer ends while the window is shut: it then has no
-    /// timer at all, and were the peer's word of an open window lost, the
-    /// connection would stand still for ever (RFC 9293 §3.8.6.1).
+    /// Gives smoltcp a timer, which it may be without although the peer has not
+    /// acknowledged everything: its retransmission timer ended while the window
+    /// was shut, or the window opened with no room beyond what is in flight.
+    /// Were what the peer says next lost, the connection would stand still for
+    /// ever.
     #[cold]
-    pub(super) fn probe_shut_window(&mut self, now: Nanos, slot: u32) {
+    pub(super) fn revive(&mut self, now: Nanos, slot: u32) {
         let Some(conn) = self.slots.conn(slot) else {
             return;
         };
+        if conn.peer_window() > 0 {
+            return self.send_again(now, slot);
+        }
         let packet = conn.last_ack_again(0);
         self.feed(now, slot, &packet);
     }
@@ -299,15 +306,13 @@ impl Shard {
             return;
         }
         conn.challenged_at = now;
-        let ack = Ack {
-            key: conn.key,
-            seq: conn.sent.next(),
-            ack: conn.sent.ack,
-            window: conn.sent.window,
-            echo: conn.sent.timestamp.map(|(_, echo)| echo),
-        };
+        let (mac, ack) = (conn.mac, conn.ack_from(conn.sent.furthest));
         self.counters.challenge_acks += 1;
-        let lost = !self.outbox.push_ack(conn.mac, &ack);
+        self.push_ack(mac, &ack);
+    }
+
+    pub(super) fn push_ack(&mut self, mac: MacAddr, ack: &Ack) {
+        let lost = !self.outbox.push_ack(mac, ack);
         self.counters.tx_no_frame += u64::from(lost);
     }
 
@@ -319,9 +324,7 @@ impl Shard {
             Some(Verdict::Answer(mac, ack)) => {
                 self.fates.count(Fate::TimeWait);
                 self.counters.time_wait_acks += 1;
-                let lost = !self.outbox.push_ack(mac, &ack);
-                self.counters.tx_no_frame += u64::from(lost);
-                return;
+                return self.push_ack(mac, &ack);
             }
             Some(Verdict::Ignore) => return self.fates.count(Fate::TimeWait),
             Some(Verdict::Reuse(isn)) => {
@@ -597,7 +600,9 @@ impl Conn {
         if self.mac != segment.src_mac && self.acknowledges(segment) {
             self.mac = segment.src_mac;
         }
-        self.window_reopens(segment.window)
+        // What was overtaken by a later acknowledgment tells an old window, which
+        // smoltcp does not take either.
+        !segment::after(self.snd_una(), segment.ack) && self.window_reopens(segment.window)
     }
 
     /// Whether a segment says nothing new while only our FIN is on its way: after
@@ -624,6 +629,17 @@ impl Conn {
         let mut packet = vec![0; ack.len()];
         ack.emit(&mut packet);
         packet
+    }
+
+    /// What we acknowledged last, once more, from a sequence number.
+    pub(super) fn ack_from(&self, seq: u32) -> Ack {
+        Ack {
+            key: self.key,
+            seq,
+            ack: self.sent.ack,
+            window: self.sent.window,
+            echo: self.sent.timestamp.map(|(_, echo)| echo),
+        }
     }
 
     /// Whether a segment would end the connection, and whoever sent it has not

@@ -139,9 +139,24 @@ impl Shard {
                 conn.active_at = now;
             }
         }
+        let is_due = |at: Nanos| at <= now;
+        if conn.is_all_in_flight_shut_out() && self.tcp_deadline(now, slot).is_some_and(is_due) {
+            self.probe(slot);
+        }
         // Its retransmission, if due, goes out with the flush, which also arms
         // the next timer.
         self.mark_dirty(slot);
+    }
+
+    /// Asks the peer for its window. smoltcp does so with the first byte that it
+    /// has not sent, and if there is none, with a segment that nobody answers.
+    fn probe(&mut self, slot: u32) {
+        if let Some(conn) = self.slots.conn(slot) {
+            // What is not in its window, it answers (RFC 9293 §3.10.7.4).
+            let seq = conn.snd_una().wrapping_sub(1);
+            let (mac, ack) = (conn.mac, conn.ack_from(seq));
+            self.push_ack(mac, &ack);
+        }
     }
 
     fn deadline_passed(&mut self, slot: u32) {

@@ -207,6 +207,56 @@ fn a_window_that_shuts_over_data_in_flight_is_probed() {
 }
 
 #[test]
+fn a_window_that_was_overtaken_is_not_taken_for_the_last() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 8_000), net.now).unwrap();
+    net.flush(0);
+    // The peer takes the first segment and drops the others. What it said before
+    // comes after, and then that there is room, for less than is in flight.
+    let ack = next.wrapping_add(1_460);
+    for (ack, window) in [(ack, 0), (next, 2_000)] {
+        let more = More { window, ..PLAIN };
+        let answers = net.inject(raw.frame(TcpControl::None, 1_001, Some(ack), more));
+        assert!(answers.is_empty(), "{answers:?}");
+    }
+    let opens = More {
+        window: 3_000,
+        ..PLAIN
+    };
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, Some(ack), opens));
+    let again = answers.iter().find(|s| s.seq == ack);
+    assert!(again.is_some_and(|s| s.payload_len > 0), "{answers:?}");
+}
+
+#[test]
+fn a_window_that_shuts_over_all_there_is_to_send_is_probed() {
+    let mut net = Net::new();
+    let listener = net.listen(&ListenOptions::default());
+    let raw = Raw::new(5_000);
+    let next = net.raw_handshake(&raw, None);
+    let (fd, _) = net.server.accept(listener, net.now).unwrap();
+    net.server.write(fd, &pattern(0, 4_000), net.now).unwrap();
+    net.flush(0);
+    let ack = next.wrapping_add(1_460);
+    let shut = More { window: 0, ..PLAIN };
+    net.inject(raw.frame(TcpControl::None, 1_001, Some(ack), shut));
+    net.wire.sent(0);
+    net.advance(Duration::from_secs(600));
+    // A segment inside its window without data would not be answered.
+    let sent = segments(PEER, &net.wire.sent(0));
+    let asks = |s: &&Segment| s.payload_len > 0 || crate::segment::after(ack, s.seq);
+    let probes = sent.iter().filter(asks).count();
+    assert!((8..40).contains(&probes), "{sent:?}");
+    let answers = net.inject(raw.frame(TcpControl::None, 1_001, Some(ack), PLAIN));
+    let again = answers.iter().find(|s| s.seq == ack);
+    assert!(again.is_some_and(|s| s.payload_len > 0), "{answers:?}");
+}
+
+#[test]
 fn a_fin_that_met_a_shut_window_is_sent_when_it_opens() {
     let mut net = Net::new();
     let listener = net.listen(&ListenOptions::default());
